@@ -1,0 +1,45 @@
+"""The errors of condor-ledge, divided by who has to act.
+
+    LedgeError
+     +- PlanError      the admin: the plan (a file, later the policy) is wrong
+     +- IsolationError the admin: the kernel or the node refused a step of the plan
+     +- CommandError   the user: the job's own command cannot be executed
+
+Each carries one line for people: what went wrong and, after a semicolon, what to do about it.
+The wrapper's error file, `condor_ledge` and the attributes in the job ad all use that line.
+"""
+
+from __future__ import annotations
+
+
+class LedgeError(Exception):
+    """What went wrong and the remedy, as one line (HTCondor's logs keep one line an error)."""
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(problem, remedy)
+
+    def __str__(self) -> str:
+        line = f"{self.problem}; {self.remedy}" if self.remedy else self.problem
+        return " ".join(line.split())
+
+
+class PlanError(LedgeError):
+    """A plan that is not one: not JSON, too large, an unknown key, a value of the wrong kind."""
+
+
+class IsolationError(LedgeError):
+    """A namespace, mount or control group that the plan demands cannot be had here."""
+
+    def __init__(self, problem: str, remedy: str = "", errno: int = 0) -> None:
+        super().__init__(problem, remedy)
+        self.errno = errno
+
+
+class CommandError(LedgeError):
+    """execve(2) refused the job's command: `errno` says why, as without condor-ledge."""
+
+    def __init__(self, problem: str, errno: int) -> None:
+        super().__init__(problem)
+        self.errno = errno

@@ -1,0 +1,106 @@
+"""What a job is to inherit, as if whoever started the wrapper had executed the job itself.
+
+Python alters its process at start-up: it ignores SIGPIPE and SIGXFSZ, handles SIGINT, and in the
+C locale puts LC_CTYPE into the environment (PEP 538); and it decodes arguments in the locale's
+encoding. So arguments and environment are taken from /proc/self, byte for byte, and the signal
+dispositions that Python overwrote are asked of the parent.
+"""
+
+from __future__ import annotations
+
+import _signal
+import posix
+from sys import argv as python_argv
+
+from ledge.errors import IsolationError
+from ledge.kernel import syscalls
+
+_OVERWRITTEN = (_signal.SIGPIPE, _signal.SIGXFSZ)
+
+
+class Inheritance:
+    """The job's command, environment, signal mask, ignored signals and session.
+
+    `argv` and `environ` are lists of bytes; `ignored` are the signals that the job ignores;
+    `leads_session` says whether the job is to lead a session of its own, as the wrapper does.
+    """
+
+    __slots__ = ("argv", "environ", "mask", "ignored", "leads_session")
+
+    def __init__(self, argv: list[bytes], environ: list[bytes], mask: set[int]) -> None:
+        self.argv = argv
+        self.environ = environ
+        self.mask = mask
+        self.ignored: set[int] = set()
+        self.leads_session = posix.getsid(0) == posix.getpid()
+
+    def variable(self, name: bytes) -> bytes | None:
+        """The value of an environment variable of the job."""
+        prefix = name + b"="
+        for entry in self.environ:
+            if entry.startswith(prefix):
+                return entry[len(prefix) :]
+        return None
+
+    def restore_signals(self) -> None:
+        """Give every signal the disposition and the mask that the job is to start with.
+
+        Signals that came meanwhile strike at the end of this, with their default action.
+        """
+        for signal in (_signal.SIGINT, _signal.SIGCHLD, *_OVERWRITTEN):
+            handler = _signal.SIG_IGN if signal in self.ignored else _signal.SIG_DFL
+            _signal.signal(signal, handler)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self.mask)
+
+    def execute(self) -> None:
+        """Become the job. Raises OSError as execve(2) gives it, the signals restored by then."""
+        self.restore_signals()
+        syscalls.execve(self.argv[0], self.argv, self.environ)
+
+
+def hold_signals() -> set[int]:
+    """Block all signals from here on; return the mask that was in force."""
+    return _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+
+
+def inherited(mask: set[int], from_starter: bool) -> Inheritance:
+    """What the job inherits, `mask` being what hold_signals() returned.
+
+    HTCondor's starter ignores SIGPIPE and its jobs inherit that; `from_starter` says that the
+    parent's own dispositions tell what we were started with, which is not so under a shell.
+    """
+    count = len(python_argv) - 1
+    argv = _strings("/proc/self/cmdline")
+    inheritance = Inheritance(
+        argv[len(argv) - count :], _strings("/proc/self/environ"), mask
+    )
+    python_ignores = _signal.getsignal(_signal.SIGCHLD), _signal.getsignal(_signal.SIGINT)
+    for signal, handler in zip((_signal.SIGCHLD, _signal.SIGINT), python_ignores):
+        if handler == _signal.SIG_IGN:
+            inheritance.ignored.add(signal)
+    if from_starter:
+        ignored = _ignored_by_parent()
+        inheritance.ignored.update(s for s in _OVERWRITTEN if ignored >> (s - 1) & 1)
+    # Ours to reap with, whatever the job is to have.
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    return inheritance
+
+
+def _strings(path: str) -> list[bytes]:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.readall().split(b"\0")[:-1]
+    except OSError as error:
+        raise IsolationError(
+            f"cannot read {path}: {error.strerror}", "condor-ledge needs /proc to be mounted"
+        ) from None
+
+
+def _ignored_by_parent() -> int:
+    """The bit set SigIgn of the parent (proc(5)); with hidepid, what HTCondor's starter has."""
+    try:
+        with open(f"/proc/{posix.getppid()}/status", "rb", buffering=0) as file:
+            _, _, rest = file.readall().partition(b"\nSigIgn:\t")
+    except OSError:
+        return 1 << (_signal.SIGPIPE - 1)
+    return int(rest.partition(b"\n")[0], 16)

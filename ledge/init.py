@@ -1,0 +1,260 @@
+"""The inside of a job's namespaces: PID 1, and how it starts the job.
+
+    monitor (outside)                 forwards signals, waits, ends as the job ended
+      └ init                          PID 1; made by the monitor into the new namespaces
+          ├ usher                     lives for a moment in the root of the job's control group
+          └ the job                   born by the usher into its leaf, as a child of init
+
+Why an usher: a cgroup namespace has as its root the group of whoever makes it, and moving a
+process into a group costs milliseconds, being born there nothing. So one is born in the root,
+makes the namespace and the mount that shows it, and gives birth to the job in the leaf.
+
+Nothing here needs to be in a user namespace: a root launcher that has dropped to the user's ids
+by `before_job` can run it as well.
+"""
+
+from __future__ import annotations
+
+import _signal
+import posix
+
+from ledge import report
+from ledge.descriptors import release_descriptors
+from ledge.inheritance import Inheritance
+from ledge.kernel import syscalls
+from ledge.kernel.mounts import Cgroup2, Operation
+from ledge.leaf import Leaf
+
+TYPE_CHECKING = False  # typing costs every job 5 ms
+if TYPE_CHECKING:
+    from typing import Callable
+
+NAMESPACE_FLAGS = {
+    "user": syscalls.CLONE_NEWUSER,
+    "mount": syscalls.CLONE_NEWNS,
+    "pid": syscalls.CLONE_NEWPID,
+    "ipc": syscalls.CLONE_NEWIPC,
+    "uts": syscalls.CLONE_NEWUTS,
+}
+_SI_USER = 0
+
+
+class Launch:
+    """All that init needs to know.
+
+    `namespaces` are names, "user" among them if one is to be made; `operations` are the mounts.
+    """
+
+    __slots__ = ("inheritance", "namespaces", "operations", "leaf")
+
+    def __init__(
+        self,
+        inheritance: Inheritance,
+        namespaces: tuple[str, ...],
+        operations: list[Operation],
+        leaf: Leaf | None,
+    ) -> None:
+        self.inheritance = inheritance
+        self.namespaces = namespaces
+        self.operations = operations
+        self.leaf = leaf
+
+    def descriptors(self) -> tuple[int, ...]:
+        """The descriptors that whoever reads the figures at the end must keep."""
+        leaf = self.leaf
+        return (leaf.slice.fd, leaf.root.fd, leaf.job.fd) if leaf else ()
+
+
+class _StepFailed(Exception):
+    def __init__(self, step: str, errno: int) -> None:
+        super().__init__(step, errno)
+        self.step = step
+        self.errno = errno
+
+
+def start_init(launch: Launch, report_fd: int) -> int:
+    """Make init in its new namespaces; return its PID here. Raises OSError.
+
+    All signals are blocked in the caller and stay so in init. The caller's end of the pipe must
+    be close-on-exec, as every descriptor of ours.
+    """
+    flags = 0
+    if launch.leaf is None and "cgroup" in launch.namespaces:
+        flags |= syscalls.CLONE_NEWCGROUP
+    for name in launch.namespaces:
+        flags |= NAMESPACE_FLAGS.get(name, 0)  # with a leaf, the usher makes that
+    uid, gid = posix.getuid(), posix.getgid()
+    monitor = posix.getpid()
+    pid = syscalls.clone3(flags, _signal.SIGCHLD)
+    if pid:
+        return pid
+    status = 1
+    try:
+        _run(launch, report_fd, uid, gid, monitor)
+        status = 0
+    except _StepFailed as failure:
+        report.tell_failed(report_fd, failure.errno, failure.step)
+    finally:
+        # Whatever went wrong: a copy of the monitor must never run on in here.
+        posix._exit(status)
+
+
+def _run(launch: Launch, report_fd: int, uid: int, gid: int, monitor: int) -> None:
+    own_pid_namespace = "pid" in launch.namespaces
+    if launch.inheritance.leads_session:
+        posix.setsid()
+    if "user" in launch.namespaces:
+        _step("map the user's own ids into a user namespace", _map_ids, uid, gid)
+    for operation in launch.operations:
+        _operate(operation)
+    if not own_pid_namespace:
+        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    job = _start_job(launch, report_fd)
+    _become_init(report_fd)
+    tell = 0 if own_pid_namespace else monitor
+    report.tell_ended(report_fd, _reap_until_end(job, tell), job)
+
+
+def _step(name: str, action: Callable[..., None], *arguments: int) -> None:
+    try:
+        action(*arguments)
+    except OSError as error:
+        raise _StepFailed(name, error.errno or 0) from None
+
+
+def _operate(operation: Operation) -> None:
+    try:
+        operation.execute()
+    except OSError as error:
+        raise _StepFailed(operation.describe(), error.errno or 0) from None
+
+
+def _map_ids(uid: int, gid: int) -> None:
+    """Map one's own ids to themselves and no other: a wider map would need, and give, root."""
+    _write("/proc/self/setgroups", b"deny")
+    _write("/proc/self/uid_map", b"%d %d 1" % (uid, uid))
+    _write("/proc/self/gid_map", b"%d %d 1" % (gid, gid))
+
+
+def _write(path: str, value: bytes) -> None:
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+    posix.write(fd, value)
+    posix.close(fd)
+
+
+def _start_job(launch: Launch, report_fd: int) -> int:
+    """Start the job; return its PID as init sees it."""
+    go, start = posix.pipe()
+    if launch.leaf is None:
+        job = posix.fork()
+        if job == 0:
+            _become_job(launch.inheritance, go, start, report_fd)
+    else:
+        job = _usher_in(launch, launch.leaf, go, start, report_fd)
+    posix.write(start, b"\n")
+    posix.close(start)
+    posix.close(go)
+    return job
+
+
+def _usher_in(launch: Launch, leaf: Leaf, go: int, start: int, report_fd: int) -> int:
+    hear, tell = posix.pipe()
+    usher = _into_cgroup(0, leaf.root.fd, "start a process in the job's control group")
+    if usher == 0:
+        _ush(launch, leaf, (go, start, report_fd, tell))
+    posix.close(tell)
+    _, status = posix.waitpid(usher, 0)
+    answer = posix.read(hear, 16)
+    posix.close(hear)
+    if status or not answer:
+        posix._exit(1)  # the usher has told why
+    _step("hand the controllers on to the job's control group", leaf.enable_controllers)
+    return int(answer)
+
+
+def _into_cgroup(flags: int, cgroup_fd: int, step: str) -> int:
+    signal = 0 if flags & syscalls.CLONE_PARENT else _signal.SIGCHLD
+    try:
+        return syscalls.clone3(flags | syscalls.CLONE_INTO_CGROUP, signal, cgroup_fd)
+    except OSError as error:
+        raise _StepFailed(step, error.errno or 0) from None
+
+
+def _ush(launch: Launch, leaf: Leaf, fds: tuple[int, int, int, int]) -> None:
+    go, start, report_fd, tell = fds
+    status = 1
+    try:
+        if "cgroup" in launch.namespaces:
+            _step("make a cgroup namespace", syscalls.unshare, syscalls.CLONE_NEWCGROUP)
+            _operate(Cgroup2(leaf.mount_point))
+        job = _into_cgroup(syscalls.CLONE_PARENT, leaf.job.fd, "start the job in its leaf")
+        if job == 0:
+            _become_job(launch.inheritance, go, start, report_fd)
+        posix.write(tell, b"%d" % job)
+        status = 0
+    except _StepFailed as failure:
+        report.tell_failed(report_fd, failure.errno, failure.step)
+    finally:
+        posix._exit(status)
+
+
+def _become_job(inheritance: Inheritance, go: int, start: int, report_fd: int) -> None:
+    """In the child: wait for init's word, then become the job. Does not return."""
+    status = 127
+    try:
+        posix.close(start)
+        if not posix.read(go, 1):
+            return  # init failed, and has told why
+        if inheritance.leads_session:
+            posix.setsid()
+        _enter_working_directory()
+        inheritance.execute()
+    except OSError as error:
+        report.tell_exec_failed(report_fd, error.errno or 0)
+    finally:
+        posix._exit(status)
+
+
+def _enter_working_directory() -> None:
+    """Reach the working directory through the job's own mounts, if it is to be seen there.
+
+    What covers it (a private /tmp) hides it from names, not from whoever stands in it; so a
+    directory that cannot be reached any more is left as it is.
+    """
+    try:
+        posix.chdir(posix.getcwdb())
+    except OSError:
+        pass
+
+
+def _become_init(report_fd: int) -> None:
+    """Let go of all that is the job's, and be no way to anything: not readable, not traceable.
+
+    Dying with the monitor comes last: a change of credentials would undo it (prctl(2)).
+    """
+    syscalls.prctl(syscalls.PR_SET_NAME, b"ledge_init\0")
+    posix.chdir("/")
+    release_descriptors((report_fd,))
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _signal.SIGKILL)
+
+
+def _reap_until_end(job: int, monitor: int) -> int:
+    """Forward the monitor's signals to the job and reap; return the job's wait status.
+
+    A sender outside the PID namespace has the PID 0 in here; signals of the job's own processes
+    are no business of ours, and those of a terminal reach the job without us.
+    """
+    signals = _signal.valid_signals()
+    while True:
+        told = _signal.sigwaitinfo(signals)
+        if told.si_signo != _signal.SIGCHLD:
+            if told.si_code == _SI_USER and told.si_pid == monitor:
+                posix.kill(job, told.si_signo)
+            continue
+        while True:
+            pid, status = posix.waitpid(-1, posix.WNOHANG)
+            if pid == job:
+                return status
+            if pid == 0:
+                break

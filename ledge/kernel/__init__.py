@@ -1,0 +1,1 @@
+"""What the kernel offers, under the kernel's names: no policy, no logging."""

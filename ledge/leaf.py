@@ -1,0 +1,86 @@
+"""The control group of one job: where it is made, what the job sees of it, how it goes away.
+
+    …/slot1_1.slice/            HTCondor's for the job; delegated to its user; limits sit here
+        slot1_1.scope/          HTCondor's; the wrapper and its init stay here
+        ledge-PID/              ours; the figures are read here; root of the cgroup namespace
+            job/                ours; the processes of the job live here
+
+The root is a directory above the one with processes, because a group with processes cannot hand
+controllers on: so a glidein can divide its share further (cgroup-v2.rst, "No Internal Process
+Constraint"). Its name is new for every start: a group that is used again keeps its old peaks.
+"""
+
+from __future__ import annotations
+
+import posix
+from time import sleep
+
+from ledge.kernel.cgroup2 import Cgroup, mount_point, own_path
+
+_PATIENCE_SECONDS = 2.0
+_PAUSE_SECONDS = 0.005
+
+
+class Leaf:
+    """A job's own control group; `slice` has it as a child called `name`."""
+
+    __slots__ = ("slice", "name", "root", "job", "mount_point")
+
+    def __init__(self, slice_: Cgroup, name: bytes, mounted: bytes) -> None:
+        self.slice = slice_
+        self.name = name
+        self.mount_point = mounted
+        self.root = slice_.make(name)
+        self.job = self.root.make(b"job")
+
+    def enable_controllers(self) -> None:
+        """Give the job's groups the controllers that it had in HTCondor's, once `root` is empty."""
+        self.root.enable_controllers_of(self.slice)
+
+    def empty(self) -> None:
+        """Kill what is left in the group; without a PID namespace of its own, something may be.
+
+        Whoever reads the figures after this reads the last ones. Raises OSError.
+        """
+        waited = 0.0
+        while self.root.populated() and waited < _PATIENCE_SECONDS:
+            self.root.kill()
+            sleep(_PAUSE_SECONDS)
+            waited += _PAUSE_SECONDS
+
+    def remove(self) -> bool:
+        """Remove the group and what the job made below it; False if something is still in it."""
+        return self.slice.remove(self.name)
+
+
+def find_slice() -> tuple[Cgroup, bytes] | None:
+    """The group in which a sibling of our own may be made, and where cgroup2 is mounted.
+
+    None where there is no cgroup2 or the group above ours is not delegated to us: HTCondor
+    without BASE_CGROUP, a login session, a container.
+    """
+    own = own_path(_read("/proc/self/cgroup"))
+    mounted = mount_point(_read("/proc/self/mountinfo"))
+    if own is None or mounted is None or own == b"/":
+        return None
+    parent = mounted + own.rpartition(b"/")[0]
+    if not posix.access(parent, posix.W_OK) or not posix.access(parent + b"/cgroup.procs", posix.W_OK):
+        return None
+    return Cgroup.open(parent), mounted
+
+
+def make_leaf() -> Leaf | None:
+    """The job's own control group, or None where find_slice() finds no place. Raises OSError."""
+    found = find_slice()
+    if found is None:
+        return None
+    slice_, mounted = found
+    return Leaf(slice_, b"ledge-%d" % posix.getpid(), mounted)
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
+    except OSError:
+        return b""

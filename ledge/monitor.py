@@ -1,0 +1,119 @@
+"""What stays outside of the job's namespaces: the process that HTCondor knows as the job.
+
+It starts init, passes on the signals that it gets, and, when the job and everything that the
+job left behind are gone, ends exactly as the job ended.
+"""
+
+from __future__ import annotations
+
+import _signal
+import posix
+
+from ledge.descriptors import release_descriptors
+from ledge.errors import IsolationError
+from ledge.init import Launch, start_init
+from ledge.kernel import syscalls
+from ledge.report import Report, read_report
+
+_COREDUMP = 0x80
+
+
+class Ending:
+    """How the job ended: its wait status (wait(2)), or the errno of an execve that failed.
+
+    `cpu_seconds` is the user and system time of all processes that were waited for; it is taken
+    only where there is no control group to ask, else None.
+    """
+
+    __slots__ = ("status", "exec_errno", "cpu_seconds")
+
+    def __init__(
+        self, status: int, exec_errno: int | None, cpu_seconds: tuple[float, float] | None
+    ) -> None:
+        self.status = status
+        self.exec_errno = exec_errno
+        self.cpu_seconds = cpu_seconds
+
+
+def supervise(launch: Launch, keep: tuple[int, ...] = ()) -> Ending:
+    """Run the job to its end and return how it ended.
+
+    All signals are blocked on entry and stay so. Every descriptor but those of `keep` and our
+    own is let go of, so that the job's streams are held open by nobody but the job. Raises
+    IsolationError if a step failed; the job has not run then.
+    """
+    hear, tell = posix.pipe()
+    try:
+        init = start_init(launch, tell)
+    except OSError as error:
+        step = f"create the namespaces {', '.join(launch.namespaces)}"
+        raise _isolation_error(step, error.errno or 0) from None
+    posix.close(tell)
+    release_descriptors((hear, *launch.descriptors(), *keep))
+    cpu_seconds = _forward_until_gone(init, measure=launch.leaf is None)
+    report = read_report(hear)
+    posix.close(hear)
+    return _ending(report, cpu_seconds)
+
+
+def _ending(report: Report, cpu_seconds: tuple[float, float] | None) -> Ending:
+    if report.failed_step is not None:
+        raise _isolation_error(report.failed_step, report.errno)
+    if report.exec_errno is not None:
+        return Ending(0, report.exec_errno, None)
+    if report.status is None:
+        # Init was killed (nobody but SIGKILL can do that), and the kernel killed the job with it.
+        return Ending(_signal.SIGKILL, None, cpu_seconds)
+    if report.status & _COREDUMP:
+        _rename_core(report.job_pid)
+    return Ending(report.status, None, cpu_seconds)
+
+
+def _isolation_error(step: str, errno: int) -> IsolationError:
+    from ledge.remedies import remedy  # only who fails pays for it
+
+    return IsolationError(f"cannot {step}: {posix.strerror(errno)}", remedy(step, errno), errno)
+
+
+def _forward_until_gone(init: int, measure: bool) -> tuple[float, float] | None:
+    signals = _signal.valid_signals()
+    while True:
+        told = _signal.sigwaitinfo(signals)
+        if told.si_signo == _signal.SIGCHLD:
+            if measure:
+                pid, _, usage = posix.wait4(init, posix.WNOHANG)
+                if pid:
+                    return usage.ru_utime, usage.ru_stime
+            elif posix.waitpid(init, posix.WNOHANG)[0]:
+                return None
+        elif told.si_code <= 0:
+            posix.kill(init, told.si_signo)
+        elif told.si_signo == _signal.SIGTSTP:
+            # From the terminal, as the job has it too: stop with it, so that the shell sees it.
+            posix.kill(posix.getpid(), _signal.SIGSTOP)
+
+
+def _rename_core(job_pid: int) -> None:
+    """Name a core file after the PID that HTCondor knows, where the starter looks for it.
+
+    The kernel (core_uses_pid) named it after the job's PID in its own namespace.
+    """
+    try:
+        posix.rename(b"core.%d" % job_pid, b"core.%d" % posix.getpid())
+    except OSError:
+        pass  # none was written, or core_pattern names it otherwise
+
+
+def end_as(status: int) -> None:
+    """End as the job ended: with its exit code, or by the signal that killed it.
+
+    The job has dumped core if it should; a second core, of this process, is not made.
+    """
+    if posix.WIFSIGNALED(status):
+        signal = posix.WTERMSIG(status)
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+        if signal != _signal.SIGKILL:
+            _signal.signal(signal, _signal.SIG_DFL)
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {signal})
+        posix.kill(posix.getpid(), signal)
+    posix._exit(posix.WEXITSTATUS(status))

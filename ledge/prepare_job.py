@@ -1,0 +1,101 @@
+"""HTCondor's PREPARE_JOB hook: a job whose command cannot be executed is put on hold.
+
+Without a wrapper the starter itself sees that execve(2) fails and holds the job with the errno. With
+one, only the wrapper sees it, and all it can do is send the job back to the queue, for ever. So the
+command is tried here first: executed for real, but stopped by ptrace(2) before its first
+instruction and killed there. Interpreters named by #! are tried by that as well.
+
+HTCondor manual, "Hooks", PREPARE_JOB: runs as the job's user in the scratch directory, after the
+input has been transferred, the job ad on standard input. HookStatusCode 1-299 holds the job.
+"""
+
+from __future__ import annotations
+
+import posix
+from errno import EPERM
+
+from ledge.classads import attribute, literal, string
+from ledge.kernel import syscalls
+
+_TRIED_UNIVERSES = (b"5", b"11")  # vanilla, parallel: elsewhere Cmd is not what is executed
+_IMAGES = (b"ContainerImage", b"DockerImage", b"SingularityImage")
+_LARGEST_AD = 1 << 22
+
+
+def main() -> None:
+    """Read the job ad, try the command, tell HTCondor; exit code 0 in any case."""
+    ad = _standard_input()
+    command = command_of(ad)
+    if command is None:
+        return
+    errno = trial(command)
+    if errno:
+        posix.write(1, refusal(command, errno).encode("utf-8", "replace"))
+
+
+def command_of(ad: bytes) -> bytes | None:
+    """What the starter is going to execute; None if that is not for us to try."""
+    if attribute(ad, b"JobUniverse") not in _TRIED_UNIVERSES:
+        return None
+    if any(attribute(ad, image) is not None for image in _IMAGES):
+        return None
+    command = string(attribute(ad, b"Cmd"))
+    if not command:
+        return None
+    # OsProc::canonicalizeJobPath of HTCondor's starter decides likewise.
+    transferred = b"./" + command.rpartition(b"/")[2]
+    if attribute(ad, b"TransferExecutable") != b"false" and posix.access(transferred, posix.F_OK):
+        return posix.getcwdb() + transferred[1:]
+    if command.startswith(b"/"):
+        return command
+    return (string(attribute(ad, b"Iwd")) or b".") + b"/" + command
+
+
+def trial(command: bytes) -> int:
+    """Execute the command up to before its first instruction; the errno of execve(2), or 0."""
+    hear, tell = posix.pipe()
+    child = posix.fork()
+    if child == 0:
+        try:
+            _stopped_execution(command)
+        except OSError as error:
+            posix.write(tell, b"%d" % (error.errno or EPERM))
+        finally:
+            posix._exit(1)
+    posix.close(tell)
+    answer = posix.read(hear, 16)  # ends, empty, when execve closes the pipe
+    posix.close(hear)
+    posix.kill(child, 9)
+    posix.waitpid(child, 0)
+    return int(answer or b"0")
+
+
+def _stopped_execution(command: bytes) -> None:
+    try:
+        syscalls.ptrace_traceme()
+    except OSError:
+        # No tracing here: ask what can be asked without, the rights.
+        if not posix.access(command, posix.X_OK):
+            posix.stat(command)
+            raise PermissionError(13, "") from None
+        return
+    syscalls.execve(command, [command], [])
+
+
+def refusal(command: bytes, errno: int) -> str:
+    """The hook's answer: hold the job, in the words that the starter itself uses."""
+    text = command.decode("utf-8", "replace")
+    message = f"Failed to execute '{text}': (errno={errno}: '{posix.strerror(errno)}')"
+    # HTCondor reads the old format, in which a backslash escapes nothing but a double quote.
+    message = message.replace("\\", "/").replace('"', "'")
+    return f"HookStatusCode = {errno}\nHookStatusMessage = {literal(message)}\n"
+
+
+def _standard_input() -> bytes:
+    ad = b""
+    while len(ad) < _LARGEST_AD:
+        chunk = posix.read(0, 65536)
+        if not chunk:
+            break
+        ad += chunk
+    return ad

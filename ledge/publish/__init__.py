@@ -1,0 +1,1 @@
+"""Ways for a job's figures into its ClassAd."""

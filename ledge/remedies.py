@@ -1,0 +1,51 @@
+"""What an admin can do about a step that failed, chosen by what is really wrong here."""
+
+from __future__ import annotations
+
+from errno import EACCES, EINVAL, ENOENT, ENOSPC, ENOSYS, EPERM
+
+_SYSCTLS = (
+    # file, the value that forbids, the remedy
+    (
+        "/proc/sys/kernel/unprivileged_userns_clone",
+        "0",
+        "sysctl kernel.unprivileged_userns_clone=1 lets users make user namespaces",
+    ),
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "AppArmor forbids it: sysctl kernel.apparmor_restrict_unprivileged_userns=0, or a "
+        "profile with 'userns,' for the wrapper",
+    ),
+    (
+        "/proc/sys/user/max_user_namespaces",
+        "0",
+        "sysctl user.max_user_namespaces=15000 lets users make user namespaces",
+    ),
+)
+
+
+def remedy(step: str, errno: int) -> str:
+    """One sentence for the step (as Operation.describe() words it) and the errno it failed with."""
+    if errno in (EPERM, EACCES, ENOSPC):
+        for path, forbidding, text in _SYSCTLS:
+            if _value(path) == forbidding:
+                return text
+    if step == "mount a fresh /proc" and errno == EPERM:
+        return (
+            "parts of /proc are covered (in a container, or by ProtectKernelTunables= or "
+            "ProcSubset= of condor.service) and the kernel then refuses a fresh one"
+        )
+    if errno == ENOENT and step.startswith(("mount ", "give the job its own ")):
+        return "make the directory on the node, or take the mount out of the plan"
+    if errno in (ENOSYS, EINVAL) and "namespace" in step:
+        return "the kernel was built without it, or a system call filter hides it"
+    return "on_failure: run in the plan lets jobs run without it"
+
+
+def _value(path: str) -> str | None:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return None

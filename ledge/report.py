@@ -1,0 +1,58 @@
+"""What init tells the monitor, as lines on a pipe that the job never sees.
+
+    failed ERRNO STEP        a step of the isolation failed; the job has not run
+    exec ERRNO               execve(2) refused the job's command; nothing of it has run
+    ended STATUS PID         how the job ended (wait(2)), and its PID in its own namespace
+
+Each is one write of less than PIPE_BUF bytes, so lines from two writers never mix.
+"""
+
+from __future__ import annotations
+
+import posix
+
+
+class Report:
+    """What was told: at most one of `failed_step`, `exec_errno` and `status` counts."""
+
+    __slots__ = ("failed_step", "errno", "exec_errno", "status", "job_pid")
+
+    def __init__(self) -> None:
+        self.failed_step: str | None = None
+        self.errno = 0
+        self.exec_errno: int | None = None
+        self.status: int | None = None
+        self.job_pid = 0
+
+
+def tell_failed(fd: int, errno: int, step: str) -> None:
+    """Report that a step of the isolation failed."""
+    posix.write(fd, b"failed %d %s\n" % (errno, step.encode()[:1024].replace(b"\n", b" ")))
+
+
+def tell_exec_failed(fd: int, errno: int) -> None:
+    """Report that execve(2) failed."""
+    posix.write(fd, b"exec %d\n" % errno)
+
+
+def tell_ended(fd: int, status: int, pid: int) -> None:
+    """Report how the job ended."""
+    posix.write(fd, b"ended %d %d\n" % (status, pid))
+
+
+def read_report(fd: int) -> Report:
+    """Read all that was told, up to the end of the pipe."""
+    report = Report()
+    text = b""
+    while chunk := posix.read(fd, 4096):
+        text += chunk
+    for line in text.splitlines():
+        kind, _, rest = line.partition(b" ")
+        first, _, second = rest.partition(b" ")
+        if kind == b"failed":
+            report.errno, report.failed_step = int(first), second.decode("utf-8", "replace")
+        elif kind == b"exec":
+            report.exec_errno = int(first)
+        elif kind == b"ended":
+            report.status, report.job_pid = int(first), int(second)
+    return report

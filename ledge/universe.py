@@ -1,0 +1,45 @@
+"""Which of the commands that the starter hands to the wrapper are jobs for us.
+
+Left alone are: jobs of the local universe, which are meant to run on the access point as it is;
+container runtimes, which make namespaces of their own (some are set-uid, which a user namespace
+would break); and the sshd of condor_ssh_to_job, which the starter runs beside the job. The Docker
+universe and the scheduler universe never call a wrapper.
+"""
+
+from __future__ import annotations
+
+from ledge.classads import attribute, string
+from ledge.inheritance import Inheritance
+
+_LOCAL_UNIVERSE = b"12"
+_RUNTIMES = (b"apptainer", b"singularity")
+
+
+def left_alone(inheritance: Inheritance) -> str | None:
+    """Why the command is to be run as it is; "" for a reason that no ad needs; None if it is ours.
+
+    The starter's substitute for the job's command is told from a job that itself starts, say,
+    apptainer by the job ad: there the command is the job's own.
+    """
+    ad = _job_ad(inheritance)
+    if attribute(ad, b"JobUniverse") == _LOCAL_UNIVERSE:
+        return "local universe"
+    program = _name(inheritance.argv[0])
+    if program == b"sshd" and inheritance.variable(b"_CONDOR_JOB_PIDS"):
+        return ""
+    if program in _RUNTIMES and program != _name(string(attribute(ad, b"Cmd")) or b""):
+        return f"left to {program.decode()}"
+    return None
+
+
+def _job_ad(inheritance: Inheritance) -> bytes:
+    path = inheritance.variable(b"_CONDOR_JOB_AD")
+    try:
+        with open(path or b"", "rb", buffering=0) as file:
+            return file.readall()
+    except OSError:
+        return b""
+
+
+def _name(path: bytes) -> bytes:
+    return path.rpartition(b"/")[2]

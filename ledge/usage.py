@@ -1,0 +1,148 @@
+"""A job's usage: from what the kernel's files said to figures with names and units.
+
+No I/O. None is "not measured", never zero; `unmeasured` says why.
+"""
+
+from __future__ import annotations
+
+from ledge.kernel.cgroup2 import (
+    parse_flat_keyed,
+    parse_nested_keyed,
+    parse_pressure,
+    parse_single,
+)
+
+CGROUP2_FILES = (
+    "cpu.stat",
+    "cpu.pressure",
+    "memory.peak",
+    "memory.swap.peak",
+    "memory.events",
+    "memory.pressure",
+    "io.stat",
+    "io.pressure",
+    "pids.peak",
+)
+_IO_KEYS = (b"rbytes", b"wbytes", b"rios", b"wios")
+
+# The kernel that brought a file that older ones lack (cgroup-v2.rst, psi.rst).
+_SINCE = {"memory.peak": "5.19", "memory.swap.peak": "6.5", "pids.peak": "6.1"}
+
+
+class Usage:
+    """Figures by name, each ending in its unit; a figure is None where it was not measured.
+
+    `tracking` says how: "cgroup" (exact: every process, also those that escaped from the process
+    tree), "processes" (CPU time of the processes that were waited for) or "none".
+    """
+
+    __slots__ = ("tracking", "figures", "unmeasured")
+
+    def __init__(self, tracking: str) -> None:
+        self.tracking = tracking
+        self.figures: dict[str, int | float | None] = {}
+        self.unmeasured: list[str] = []
+
+    def miss(self, name: str, reason: str) -> None:
+        """Note that a figure was not measured, and why."""
+        self.figures[name] = None
+        self.unmeasured.append(f"{name}: {reason}")
+
+
+def usage_of_cgroup2(
+    texts: dict[str, bytes | None], stacked: frozenset[bytes] = frozenset()
+) -> Usage:
+    """The usage that the files CGROUP2_FILES of one control group tell.
+
+    `stacked` are the block devices ("MAJOR:MINOR") that pass their I/O on to others (LVM, RAID,
+    encryption): the kernel counts it again there, so they do not count here.
+    """
+    usage = Usage("cgroup")
+    _from(usage, texts, "cpu.stat", ("CpuUserSeconds", "CpuSystemSeconds"), _cpu)
+    _from(usage, texts, "memory.peak", ("MemoryPeakBytes",), _single)
+    _from(usage, texts, "memory.swap.peak", ("SwapPeakBytes",), _single)
+    _from(
+        usage,
+        texts,
+        "io.stat",
+        ("BlockReadBytes", "BlockWriteBytes", "BlockReadOperations", "BlockWriteOperations"),
+        lambda text, name: _block(text, name, stacked),
+    )
+    _from(usage, texts, "pids.peak", ("ProcessesPeak",), _single)
+    _from(usage, texts, "cpu.pressure", ("PressureCpuSomeSeconds",), _pressure_some)
+    _from(usage, texts, "memory.pressure", ("PressureMemoryFullSeconds",), _pressure_full)
+    _from(usage, texts, "io.pressure", ("PressureIoFullSeconds",), _pressure_full)
+    _from(usage, texts, "memory.events", ("OomKills",), _oom_kills)
+    return usage
+
+
+def usage_of_processes(cpu_seconds: tuple[float, float]) -> Usage:
+    """The usage that wait4(2) tells where there is no control group: CPU time and no more."""
+    usage = Usage("processes")
+    usage.figures["CpuUserSeconds"], usage.figures["CpuSystemSeconds"] = cpu_seconds
+    usage.unmeasured.append("all else: the node gave the job no control group")
+    return usage
+
+
+def _from(
+    usage: Usage,
+    texts: dict[str, bytes | None],
+    file: str,
+    names: tuple[str, ...],
+    figures: Callable[[bytes, str], tuple[int | float | None, ...]],
+) -> None:
+    text = texts.get(file)
+    if text is None:
+        reason = f"no {file}"
+        if file in _SINCE:
+            reason += f" (Linux {_SINCE[file]} has it)"
+    else:
+        try:
+            values = figures(text, file)
+        except (ValueError, KeyError) as error:
+            reason = f"{file} makes no sense: {error}"
+        else:
+            for name, value in zip(names, values):
+                if value is None:
+                    usage.miss(name, f"not in {file}")
+                else:
+                    usage.figures[name] = value
+            return
+    for name in names:
+        usage.miss(name, reason)
+
+
+def _cpu(text: bytes, name: str) -> tuple[float, float]:
+    figures = parse_flat_keyed(text, name)
+    return figures[b"user_usec"] / 1e6, figures[b"system_usec"] / 1e6
+
+
+def _single(text: bytes, name: str) -> tuple[int | None]:
+    return (parse_single(text, name),)
+
+
+def _block(text: bytes, name: str, stacked: frozenset[bytes]) -> tuple[int, ...]:
+    devices = parse_nested_keyed(text, name) or {}
+    counted = [figures for device, figures in devices.items() if device not in stacked]
+    return tuple(sum(figures.get(key, 0) for figures in counted) for key in _IO_KEYS)
+
+
+def _seconds(microseconds: int | None) -> float | None:
+    return None if microseconds is None else microseconds / 1e6
+
+
+def _pressure_some(text: bytes, name: str) -> tuple[float | None]:
+    return (_seconds(parse_pressure(text, name).get(b"some")),)
+
+
+def _pressure_full(text: bytes, name: str) -> tuple[float | None]:
+    return (_seconds(parse_pressure(text, name).get(b"full")),)
+
+
+def _oom_kills(text: bytes, name: str) -> tuple[int | None]:
+    return (parse_flat_keyed(text, name).get(b"oom_kill"),)
+
+
+TYPE_CHECKING = False  # typing costs every job 5 ms
+if TYPE_CHECKING:
+    from typing import Callable

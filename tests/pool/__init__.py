@@ -1,0 +1,1 @@
+"""A real HTCondor pool in a virtual machine, for tests."""
