@@ -42,6 +42,11 @@ class Inheritance:
                 return entry[len(prefix) :]
         return None
 
+    def remove_variable(self, name: bytes) -> None:
+        """Take a variable that is ours out of the job's environment."""
+        prefix = name + b"="
+        self.environ = [entry for entry in self.environ if not entry.startswith(prefix)]
+
     def restore_signals(self) -> None:
         """Give every signal the disposition and the mask that the job is to start with.
 

@@ -64,6 +64,11 @@ class Launch:
         leaf = self.leaf
         return (leaf.slice.fd, leaf.root.fd, leaf.job.fd) if leaf else ()
 
+    def discard(self) -> None:
+        """Remove what was made for a job that has not run."""
+        if self.leaf is not None:
+            self.leaf.remove()
+
 
 class _StepFailed(Exception):
     def __init__(self, step: str, errno: int) -> None:
@@ -105,8 +110,6 @@ def _run(launch: Launch, report_fd: int, uid: int, gid: int, monitor: int) -> No
         posix.setsid()
     if "user" in launch.namespaces:
         _step("map the user's own ids into a user namespace", _map_ids, uid, gid)
-    for operation in launch.operations:
-        _operate(operation)
     if not own_pid_namespace:
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     job = _start_job(launch, report_fd)
@@ -143,26 +146,37 @@ def _write(path: str, value: bytes) -> None:
 
 
 def _start_job(launch: Launch, report_fd: int) -> int:
-    """Start the job; return its PID as init sees it."""
+    """Make the mounts and the job, let it go when all is ready; return its PID as init sees it."""
     go, start = posix.pipe()
-    if launch.leaf is None:
-        job = posix.fork()
-        if job == 0:
-            _become_job(launch.inheritance, go, start, report_fd)
-    else:
-        job = _usher_in(launch, launch.leaf, go, start, report_fd)
+    bear = _into_leaf if launch.leaf else _beside
+    job = bear(launch, go, start, report_fd)
+    report.tell_started(report_fd)
     posix.write(start, b"\n")
     posix.close(start)
     posix.close(go)
     return job
 
 
-def _usher_in(launch: Launch, leaf: Leaf, go: int, start: int, report_fd: int) -> int:
+def _beside(launch: Launch, go: int, start: int, report_fd: int) -> int:
+    for operation in launch.operations:
+        _operate(operation)
+    job = posix.fork()
+    if job == 0:
+        _become_job(launch.inheritance, go, start, report_fd)
+    return job
+
+
+def _into_leaf(launch: Launch, go: int, start: int, report_fd: int) -> int:
+    leaf = launch.leaf
+    assert leaf is not None
     hear, tell = posix.pipe()
     usher = _into_cgroup(0, leaf.root.fd, "start a process in the job's control group")
     if usher == 0:
         _ush(launch, leaf, (go, start, report_fd, tell))
     posix.close(tell)
+    # While the usher is at work, init makes the mounts: they share the mount namespace.
+    for operation in launch.operations:
+        _operate(operation)
     _, status = posix.waitpid(usher, 0)
     answer = posix.read(hear, 16)
     posix.close(hear)

@@ -35,12 +35,45 @@ class Ending:
         self.cpu_seconds = cpu_seconds
 
 
-def supervise(launch: Launch, keep: tuple[int, ...] = ()) -> Ending:
-    """Run the job to its end and return how it ended.
+class Running:
+    """A job on its way: start() it, do other things, confirm() that it runs, wait() for its end."""
 
-    All signals are blocked on entry and stay so. Every descriptor but those of `keep` and our
-    own is let go of, so that the job's streams are held open by nobody but the job. Raises
-    IsolationError if a step failed; the job has not run then.
+    __slots__ = ("launch", "init", "hear", "report")
+
+    def __init__(self, launch: Launch, init: int, hear: int) -> None:
+        self.launch = launch
+        self.init = init
+        self.hear = hear
+        self.report = Report()
+
+    def confirm(self, keep: tuple[int, ...] = ()) -> None:
+        """Wait until the job is on its way, and let go of all that is the job's.
+
+        From here on every descriptor but those of `keep` and our own is closed, so that a pipe
+        that the job writes to is held open by nobody else. Raises IsolationError if a step
+        failed; the job has not run then, and all descriptors are as they were.
+        """
+        while not self.report.started and read_report(self.hear, self.report):
+            pass
+        if self.report.failed_step is not None:
+            posix.waitpid(self.init, 0)
+            raise _isolation_error(self.report.failed_step, self.report.errno)
+        release_descriptors((self.hear, *self.launch.descriptors(), *keep))
+
+    def wait(self) -> Ending:
+        """Forward signals until the job and all that it left are gone; return how it ended."""
+        cpu_seconds = _forward_until_gone(self.init, measure=self.launch.leaf is None)
+        while read_report(self.hear, self.report):
+            pass
+        posix.close(self.hear)
+        return _ending(self.report, cpu_seconds)
+
+
+def start(launch: Launch) -> Running:
+    """Start the job.
+
+    All signals are blocked on entry and stay so. Raises IsolationError if there can be no such
+    namespaces.
     """
     hear, tell = posix.pipe()
     try:
@@ -48,17 +81,12 @@ def supervise(launch: Launch, keep: tuple[int, ...] = ()) -> Ending:
     except OSError as error:
         step = f"create the namespaces {', '.join(launch.namespaces)}"
         raise _isolation_error(step, error.errno or 0) from None
-    posix.close(tell)
-    release_descriptors((hear, *launch.descriptors(), *keep))
-    cpu_seconds = _forward_until_gone(init, measure=launch.leaf is None)
-    report = read_report(hear)
-    posix.close(hear)
-    return _ending(report, cpu_seconds)
+    finally:
+        posix.close(tell)
+    return Running(launch, init, hear)
 
 
 def _ending(report: Report, cpu_seconds: tuple[float, float] | None) -> Ending:
-    if report.failed_step is not None:
-        raise _isolation_error(report.failed_step, report.errno)
     if report.exec_errno is not None:
         return Ending(0, report.exec_errno, None)
     if report.status is None:

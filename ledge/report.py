@@ -1,5 +1,6 @@
 """What init tells the monitor, as lines on a pipe that the job never sees.
 
+    started                  the job is on its way
     failed ERRNO STEP        a step of the isolation failed; the job has not run
     exec ERRNO               execve(2) refused the job's command; nothing of it has run
     ended STATUS PID         how the job ended (wait(2)), and its PID in its own namespace
@@ -15,14 +16,20 @@ import posix
 class Report:
     """What was told: at most one of `failed_step`, `exec_errno` and `status` counts."""
 
-    __slots__ = ("failed_step", "errno", "exec_errno", "status", "job_pid")
+    __slots__ = ("started", "failed_step", "errno", "exec_errno", "status", "job_pid")
 
     def __init__(self) -> None:
+        self.started = False
         self.failed_step: str | None = None
         self.errno = 0
         self.exec_errno: int | None = None
         self.status: int | None = None
         self.job_pid = 0
+
+
+def tell_started(fd: int) -> None:
+    """Report that every step of the isolation is done."""
+    posix.write(fd, b"started\n")
 
 
 def tell_failed(fd: int, errno: int, step: str) -> None:
@@ -40,19 +47,18 @@ def tell_ended(fd: int, status: int, pid: int) -> None:
     posix.write(fd, b"ended %d %d\n" % (status, pid))
 
 
-def read_report(fd: int) -> Report:
-    """Read all that was told, up to the end of the pipe."""
-    report = Report()
-    text = b""
-    while chunk := posix.read(fd, 4096):
-        text += chunk
+def read_report(fd: int, report: Report) -> bool:
+    """Add what has been told since, waiting if that is nothing; False at the end of the pipe."""
+    text = posix.read(fd, 4096)
     for line in text.splitlines():
         kind, _, rest = line.partition(b" ")
         first, _, second = rest.partition(b" ")
-        if kind == b"failed":
+        if kind == b"started":
+            report.started = True
+        elif kind == b"failed":
             report.errno, report.failed_step = int(first), second.decode("utf-8", "replace")
         elif kind == b"exec":
             report.exec_errno = int(first)
         elif kind == b"ended":
             report.status, report.job_pid = int(first), int(second)
-    return report
+    return bool(text)

@@ -1,25 +1,60 @@
-"""The last reading of a job, taken when its last process is gone and before its group is."""
+"""What is left to do when a job has ended: the last reading, and publishing it.
+
+The reading is taken when the job's last process is gone and before its control group is.
+"""
 
 from __future__ import annotations
 
 import posix
 
+from ledge.attributes import REPORTED, isolation_attributes, usage_attributes
+from ledge.init import Launch
 from ledge.leaf import Leaf
 from ledge.monitor import Ending
+from ledge.publish.chirp import ChirpError, Starter, publish
 from ledge.usage import CGROUP2_FILES, Usage, usage_of_cgroup2, usage_of_processes
 
 
-def settle(leaf: Leaf | None, ending: Ending) -> Usage:
-    """Kill what is left in the group, read its figures and remove it. Raises OSError."""
+def measure(launch: Launch, ending: Ending) -> Usage:
+    """Kill what is left of the job, read its figures and remove its control group."""
+    leaf = launch.leaf
     if leaf is None:
-        if ending.cpu_seconds is None:
-            return Usage("none")
-        return usage_of_processes(ending.cpu_seconds)
+        cpu_seconds = ending.cpu_seconds
+        return Usage("none") if cpu_seconds is None else usage_of_processes(cpu_seconds)
+    try:
+        return _measure_cgroup(leaf)
+    except OSError as error:
+        usage = Usage("none")
+        usage.unmeasured.append(f"all: cannot read the control group: {error.strerror}")
+        return usage
+    finally:
+        leaf.remove()
+
+
+def report_usage(chirp_config: bytes | None, launch: Launch, usage: Usage) -> None:
+    """Report a job's usage and isolation through the starter."""
+    isolation = isolation_attributes(launch.namespaces)
+    report_attributes(chirp_config, {**usage_attributes(usage), **isolation})
+
+
+def report_attributes(chirp_config: bytes | None, attributes: dict[str, int | float | str]) -> None:
+    """Report attributes; a starter that does not take them must not cost the job anything.
+
+    `chirp_config` are the contents of .chirp.config, None where there is none.
+    """
+    if chirp_config is None:
+        return
+    try:
+        names = {REPORTED + name: value for name, value in attributes.items()}
+        publish(Starter(chirp_config), names)
+    except ChirpError:
+        pass  # the figures stay undefined, which is what they are
+
+
+def _measure_cgroup(leaf: Leaf) -> Usage:
     leaf.empty()
     texts = {name: leaf.root.read(name) for name in CGROUP2_FILES}
-    usage = usage_of_cgroup2(texts, _stacked_devices(texts["io.stat"] or b""))
-    leaf.remove()
-    return usage
+    return usage_of_cgroup2(texts, _stacked_devices(texts["io.stat"] or b""))
 
 
 def _stacked_devices(io_stat: bytes) -> frozenset[bytes]:

@@ -12,20 +12,17 @@ from __future__ import annotations
 import posix
 from sys import stderr
 
-from ledge.attributes import REPORTED, isolation_attributes, usage_attributes
 from ledge.descriptors import hold_standard_streams
 from ledge.errors import CommandError, IsolationError, LedgeError
 from ledge.inheritance import Inheritance, hold_signals, inherited
 from ledge.init import Launch
 from ledge.isolation import prepare
-from ledge.monitor import Ending, end_as, supervise
-from ledge.plan import MAXIMUM_BYTES, Plan, read_plan
-from ledge.publish.chirp import ChirpError, Starter, publish, read_starter
-from ledge.settle import settle
+from ledge.monitor import Running, end_as, start
+from ledge.plan import Plan
 from ledge.universe import left_alone
-from ledge.usage import Usage
 
 PLAN_FILE = "/etc/condor-ledge/plan.json"
+_ERROR_FILE = b"_CONDOR_WRAPPER_ERROR_FILE"
 
 
 def main() -> None:
@@ -34,6 +31,8 @@ def main() -> None:
     hold_standard_streams()
     try:
         inheritance = inherited(mask, from_starter=True)
+        # The starter sets it because there is a wrapper; a job that wrote there would be requeued.
+        inheritance.remove_variable(_ERROR_FILE)
         reason = left_alone(inheritance)
         if reason is None:
             _run_isolated(inheritance)
@@ -41,46 +40,46 @@ def main() -> None:
             _run_as_it_is(inheritance, reason)
     except LedgeError as error:
         _refuse(str(error))
+    except Exception as error:  # the edge: a fault of ours must never pass for the job's exit
+        _refuse(f"internal error: {type(error).__name__}: {error}")
 
 
 def _run_isolated(inheritance: Inheritance) -> None:
     plan = _plan()
-    scratch = inheritance.variable(b"_CONDOR_SCRATCH_DIR")
-    starter = _starter(inheritance)
+    # Read before the job could write something else there.
+    chirp_config = _chirp_config(inheritance)
     try:
-        if scratch is None:
-            raise IsolationError("no _CONDOR_SCRATCH_DIR in the environment")
-        launch = prepare(plan, inheritance, scratch)
-        try:
-            ending = supervise(launch)
-        except IsolationError:
-            if launch.leaf is not None:
-                launch.leaf.remove()
-            raise
+        launch = prepare(plan, inheritance, _scratch(inheritance))
+        running = _started(launch)
     except IsolationError as error:
         if plan.on_failure != "run":
             raise
         _run_as_it_is(inheritance, str(error))
         return
+    from ledge.settle import measure, report_usage
+
+    ending = running.wait()
     if ending.exec_errno is not None:
-        _measure(launch, ending)
+        launch.discard()
         raise _not_executed(inheritance, ending.exec_errno)
     try:
-        usage = _measure(launch, ending)
-        isolation = isolation_attributes(launch.namespaces)
-        _publish(starter, {**usage_attributes(usage), **isolation})
+        report_usage(chirp_config, launch, measure(launch, ending))
     finally:
         # Whatever goes wrong with the figures, the job has ended as it has ended.
         end_as(ending.status)
 
 
-def _measure(launch: Launch, ending: Ending) -> Usage:
+def _started(launch: Launch) -> Running:
     try:
-        return settle(launch.leaf, ending)
-    except OSError as error:
-        usage = Usage("none")
-        usage.unmeasured.append(f"cannot read the control group: {error.strerror}")
-        return usage
+        running = start(launch)
+        # While init is at work, load what the end of the job will need.
+        import ledge.settle  # noqa: F401
+
+        running.confirm()
+    except IsolationError:
+        launch.discard()
+        raise
+    return running
 
 
 def _not_executed(inheritance: Inheritance, errno: int) -> CommandError:
@@ -93,7 +92,11 @@ def _not_executed(inheritance: Inheritance, errno: int) -> CommandError:
 def _run_as_it_is(inheritance: Inheritance, reason: str) -> None:
     """Become the job without any isolation, and let its ad say so."""
     if reason:
-        _publish(_starter(inheritance), dict(isolation_attributes((), reason)))
+        from ledge.attributes import isolation_attributes
+        from ledge.settle import report_attributes
+
+        attributes = isolation_attributes((), reason)
+        report_attributes(_chirp_config(inheritance), dict(attributes))
     try:
         inheritance.execute()
     except OSError as error:
@@ -103,37 +106,36 @@ def _run_as_it_is(inheritance: Inheritance, reason: str) -> None:
 def _plan() -> Plan:
     """The admin's plan, or the built-in one where there is none. Raises PlanError."""
     try:
-        with open(PLAN_FILE, "rb", buffering=0) as file:
-            return read_plan(file.read(MAXIMUM_BYTES + 1) or b"", PLAN_FILE)
+        posix.stat(PLAN_FILE)
     except FileNotFoundError:
         return Plan()
-    except OSError as error:
-        raise LedgeError(f"cannot read {PLAN_FILE}: {error.strerror}") from None
+    except OSError:
+        pass  # there is one that cannot be reached: reading it says so
+    from ledge.plan_file import load_plan  # 5 ms that only a plan from a file has to pay
+
+    return load_plan(PLAN_FILE)
 
 
-def _starter(inheritance: Inheritance) -> Starter | None:
-    """Read where the starter listens, before the job could write something else there."""
+def _scratch(inheritance: Inheritance) -> bytes:
+    scratch = inheritance.variable(b"_CONDOR_SCRATCH_DIR")
+    if scratch is None:
+        raise IsolationError("no _CONDOR_SCRATCH_DIR in the environment")
+    return scratch
+
+
+def _chirp_config(inheritance: Inheritance) -> bytes | None:
+    """The contents of .chirp.config, which says where the starter listens."""
     path = inheritance.variable(b"_CONDOR_CHIRP_CONFIG")
     try:
-        return read_starter(path) if path else None
-    except ChirpError:
+        with open(path or b"", "rb", buffering=0) as file:
+            return file.read(4096)
+    except OSError:
         return None
-
-
-def _publish(starter: Starter | None, attributes: dict[str, int | float | str]) -> None:
-    """Report the attributes; a starter that does not take them must not cost the job anything."""
-    if starter is None:
-        return
-    try:
-        publish(starter, {REPORTED + name: value for name, value in attributes.items()})
-    except ChirpError:
-        pass  # the figures stay undefined, which is what they are
 
 
 def _refuse(problem: str) -> None:
     """Tell the starter that the wrapper, not the job, failed; one line is all it takes."""
-    prefix = b"_CONDOR_WRAPPER_ERROR_FILE"
-    path = posix.environ.get(prefix)
+    path = posix.environ.get(_ERROR_FILE)
     line = f"condor-ledge: {problem}\n"
     if path is None:
         stderr.write(line)

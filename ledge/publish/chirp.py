@@ -38,15 +38,6 @@ class Starter:
         self.cookie = words[2]
 
 
-def read_starter(path: bytes) -> Starter:
-    """Read .chirp.config. Raises ChirpError."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return Starter(file.read(4096) or b"")
-    except OSError as error:
-        raise ChirpError(f"cannot read .chirp.config: {error.strerror}") from None
-
-
 def publish(
     starter: Starter,
     attributes: dict[str, int | float | str],
