@@ -19,7 +19,9 @@ def usage_attributes(usage: Usage) -> dict[str, int | float | str]:
     }
     attributes["Tracking"] = usage.tracking
     if usage.unmeasured:
-        attributes["Unmeasured"] = ", ".join(usage.unmeasured)
+        attributes["Unmeasured"] = "; ".join(
+            [f"{', '.join(names)}: {reason}" for reason, names in usage.unmeasured.items()]
+        )
     return attributes
 
 

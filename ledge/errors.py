@@ -11,9 +11,16 @@ The wrapper's error file, `condor_ledge` and the attributes in the job ad all us
 
 from __future__ import annotations
 
+from errno import ENOENT
+
 
 class LedgeError(Exception):
-    """What went wrong and the remedy, as one line (HTCondor's logs keep one line an error)."""
+    """What went wrong and the remedy, as one line (HTCondor's logs keep one line an error).
+
+    `status` is the exit status of a command that ends because of it, as env(1) has them.
+    """
+
+    status = 125
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         self.problem = problem
@@ -43,3 +50,4 @@ class CommandError(LedgeError):
     def __init__(self, problem: str, errno: int) -> None:
         super().__init__(problem)
         self.errno = errno
+        self.status = 127 if errno == ENOENT else 126

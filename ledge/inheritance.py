@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import _signal
 import posix
-from sys import argv as python_argv
 
 from ledge.errors import IsolationError
 from ledge.kernel import syscalls
@@ -21,13 +20,14 @@ _OVERWRITTEN = (_signal.SIGPIPE, _signal.SIGXFSZ)
 class Inheritance:
     """The job's command, environment, signal mask, ignored signals and session.
 
-    `argv` and `environ` are lists of bytes; `ignored` are the signals that the job ignores;
+    `path` is what is executed; `argv` and `environ` are lists of bytes; `ignored` are the signals that the job ignores;
     `leads_session` says whether the job is to lead a session of its own, as the wrapper does.
     """
 
-    __slots__ = ("argv", "environ", "mask", "ignored", "leads_session")
+    __slots__ = ("path", "argv", "environ", "mask", "ignored", "leads_session")
 
     def __init__(self, argv: list[bytes], environ: list[bytes], mask: set[int]) -> None:
+        self.path = argv[0] if argv else b""
         self.argv = argv
         self.environ = environ
         self.mask = mask
@@ -60,7 +60,7 @@ class Inheritance:
     def execute(self) -> None:
         """Become the job. Raises OSError as execve(2) gives it, the signals restored by then."""
         self.restore_signals()
-        syscalls.execve(self.argv[0], self.argv, self.environ)
+        syscalls.execve(self.path, self.argv, self.environ)
 
 
 def hold_signals() -> set[int]:
@@ -68,17 +68,15 @@ def hold_signals() -> set[int]:
     return _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
 
 
-def inherited(mask: set[int], from_starter: bool) -> Inheritance:
+def inherited(mask: set[int], command_words: int, from_starter: bool) -> Inheritance:
     """What the job inherits, `mask` being what hold_signals() returned.
 
-    HTCondor's starter ignores SIGPIPE and its jobs inherit that; `from_starter` says that the
+    The job's command are the last `command_words` of our own command line. HTCondor's starter ignores SIGPIPE and its jobs inherit that; `from_starter` says that the
     parent's own dispositions tell what we were started with, which is not so under a shell.
     """
-    count = len(python_argv) - 1
     argv = _strings("/proc/self/cmdline")
-    inheritance = Inheritance(
-        argv[len(argv) - count :], _strings("/proc/self/environ"), mask
-    )
+    command = argv[len(argv) - command_words :]
+    inheritance = Inheritance(command, _strings("/proc/self/environ"), mask)
     python_ignores = _signal.getsignal(_signal.SIGCHLD), _signal.getsignal(_signal.SIGINT)
     for signal, handler in zip((_signal.SIGCHLD, _signal.SIGINT), python_ignores):
         if handler == _signal.SIG_IGN:

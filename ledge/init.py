@@ -25,9 +25,11 @@ from ledge.kernel import syscalls
 from ledge.kernel.mounts import Cgroup2, Operation
 from ledge.leaf import Leaf
 
-TYPE_CHECKING = False  # typing costs every job 5 ms
+TYPE_CHECKING = False  # what is imported below costs every job some ms
 if TYPE_CHECKING:
     from typing import Callable
+
+    from ledge.leaf_v1 import LeafV1
 
 NAMESPACE_FLAGS = {
     "user": syscalls.CLONE_NEWUSER,
@@ -42,10 +44,11 @@ _SI_USER = 0
 class Launch:
     """All that init needs to know.
 
-    `namespaces` are names, "user" among them if one is to be made; `operations` are the mounts.
+    `namespaces` are names, "user" among them if one is to be made; `operations` are the mounts;
+    the job is born into `leaf` or, on a node with version 1, moves itself into `leaf_v1`.
     """
 
-    __slots__ = ("inheritance", "namespaces", "operations", "leaf")
+    __slots__ = ("inheritance", "namespaces", "operations", "leaf", "leaf_v1")
 
     def __init__(
         self,
@@ -53,21 +56,24 @@ class Launch:
         namespaces: tuple[str, ...],
         operations: list[Operation],
         leaf: Leaf | None,
+        leaf_v1: LeafV1 | None = None,
     ) -> None:
         self.inheritance = inheritance
         self.namespaces = namespaces
         self.operations = operations
         self.leaf = leaf
+        self.leaf_v1 = leaf_v1
 
     def descriptors(self) -> tuple[int, ...]:
         """The descriptors that whoever reads the figures at the end must keep."""
-        leaf = self.leaf
-        return (leaf.slice.fd, leaf.root.fd, leaf.job.fd) if leaf else ()
+        leaf = self.leaf or self.leaf_v1
+        return leaf.descriptors() if leaf else ()
 
     def discard(self) -> None:
-        """Remove what was made for a job that has not run."""
-        if self.leaf is not None:
-            self.leaf.remove()
+        """Remove the control groups; whatever was in them has gone."""
+        leaf = self.leaf or self.leaf_v1
+        if leaf:
+            leaf.remove()
 
 
 class _StepFailed(Exception):
@@ -162,7 +168,7 @@ def _beside(launch: Launch, go: int, start: int, report_fd: int) -> int:
         _operate(operation)
     job = posix.fork()
     if job == 0:
-        _become_job(launch.inheritance, go, start, report_fd)
+        _become_job(launch, go, start, report_fd)
     return job
 
 
@@ -203,7 +209,7 @@ def _ush(launch: Launch, leaf: Leaf, fds: tuple[int, int, int, int]) -> None:
             _operate(Cgroup2(leaf.mount_point))
         job = _into_cgroup(syscalls.CLONE_PARENT, leaf.job.fd, "start the job in its leaf")
         if job == 0:
-            _become_job(launch.inheritance, go, start, report_fd)
+            _become_job(launch, go, start, report_fd)
         posix.write(tell, b"%d" % job)
         status = 0
     except _StepFailed as failure:
@@ -212,17 +218,19 @@ def _ush(launch: Launch, leaf: Leaf, fds: tuple[int, int, int, int]) -> None:
         posix._exit(status)
 
 
-def _become_job(inheritance: Inheritance, go: int, start: int, report_fd: int) -> None:
+def _become_job(launch: Launch, go: int, start: int, report_fd: int) -> None:
     """In the child: wait for init's word, then become the job. Does not return."""
     status = 127
     try:
         posix.close(start)
         if not posix.read(go, 1):
             return  # init failed, and has told why
-        if inheritance.leads_session:
+        if launch.inheritance.leads_session:
             posix.setsid()
         _enter_working_directory()
-        inheritance.execute()
+        if launch.leaf_v1 is not None:
+            launch.leaf_v1.enter()
+        launch.inheritance.execute()
     except OSError as error:
         report.tell_exec_failed(report_fd, error.errno or 0)
     finally:

@@ -19,9 +19,15 @@ from ledge.plan import Mount, Plan
 PRIVATE = b".ledge"
 
 
-def prepare(plan: Plan, inheritance: Inheritance, scratch: bytes) -> Launch:
-    """Make the job's control group and say what init has to do. Raises IsolationError."""
-    operations = plan_operations(plan, scratch, _working_directory())
+def prepare(
+    plan: Plan, inheritance: Inheritance, scratch: bytes, keep: tuple[bytes, ...] = ()
+) -> Launch:
+    """Make the job's control group and say what init has to do. Raises IsolationError.
+
+    The scratch directory, the working directory and the directories of `keep` stay visible also
+    where they are below a directory that becomes private.
+    """
+    operations = plan_operations(plan, scratch, (scratch, _working_directory(), *keep))
     leaf = _leaf() if plan.cgroup == "leaf" else None
     namespaces = plan.namespaces
     if namespaces and not _may_administer():
@@ -29,14 +35,16 @@ def prepare(plan: Plan, inheritance: Inheritance, scratch: bytes) -> Launch:
     return Launch(inheritance, namespaces, operations, leaf)
 
 
-def plan_operations(plan: Plan, scratch: bytes, cwd: bytes) -> list[mounts.Operation]:
+def plan_operations(
+    plan: Plan, scratch: bytes, keep: tuple[bytes, ...]
+) -> list[mounts.Operation]:
     """The mounts of the plan, in the order in which they have to be made. Raises IsolationError."""
     operations: list[mounts.Operation] = []
     if "mount" not in plan.namespaces:
         return operations
     operations.append(mounts.Slave())
     for mount in plan.mounts:
-        operation = _operation(mount, scratch, cwd)
+        operation = _operation(mount, scratch, keep)
         if operation is not None:
             operations.append(operation)
     if "ipc" in plan.namespaces and posix.access("/dev/mqueue", posix.X_OK):
@@ -46,7 +54,9 @@ def plan_operations(plan: Plan, scratch: bytes, cwd: bytes) -> list[mounts.Opera
     return operations
 
 
-def _operation(mount: Mount, scratch: bytes, cwd: bytes) -> mounts.Operation | None:
+def _operation(
+    mount: Mount, scratch: bytes, keep: tuple[bytes, ...]
+) -> mounts.Operation | None:
     target = _bytes(mount.target)
     if mount.kind == "tmpfs":
         return mounts.Tmpfs(target)
@@ -56,10 +66,17 @@ def _operation(mount: Mount, scratch: bytes, cwd: bytes) -> mounts.Operation | N
     if _same(scratch + target, target):
         return None
     backing = _private_directory(scratch) + b"/" + target.strip(b"/").replace(b"/", b".")
-    keep = [path for path in (scratch, cwd) if path.startswith(target + b"/")]
-    if len(keep) == 2 and (cwd + b"/").startswith(scratch + b"/"):
-        del keep[1]
-    return mounts.PrivateDirectory(target, backing, tuple(keep))
+    return mounts.PrivateDirectory(target, backing, _below(target, keep))
+
+
+def _below(target: bytes, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Those of `paths` below `target`, without those that another one of them contains."""
+    found: list[bytes] = []
+    for path in paths:
+        inside = path.startswith(target + b"/")
+        if inside and not any((path + b"/").startswith(other + b"/") for other in found):
+            found.append(path)
+    return tuple(found)
 
 
 def _private_directory(scratch: bytes) -> bytes:

@@ -33,6 +33,10 @@ class Leaf:
         self.root = slice_.make(name)
         self.job = self.root.make(b"job")
 
+    def descriptors(self) -> tuple[int, ...]:
+        """The descriptors that whoever reads the figures at the end must keep."""
+        return self.slice.fd, self.root.fd, self.job.fd
+
     def enable_controllers(self) -> None:
         """Give the job's groups the controllers that it had in HTCondor's, once `root` is empty."""
         self.root.enable_controllers_of(self.slice)

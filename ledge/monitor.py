@@ -62,7 +62,7 @@ class Running:
 
     def wait(self) -> Ending:
         """Forward signals until the job and all that it left are gone; return how it ended."""
-        cpu_seconds = _forward_until_gone(self.init, measure=self.launch.leaf is None)
+        cpu_seconds = _forward_until_gone(self.init, measure=not self.launch.descriptors())
         while read_report(self.hear, self.report):
             pass
         posix.close(self.hear)

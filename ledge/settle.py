@@ -12,23 +12,31 @@ from ledge.init import Launch
 from ledge.leaf import Leaf
 from ledge.monitor import Ending
 from ledge.publish.chirp import ChirpError, Starter, publish
-from ledge.usage import CGROUP2_FILES, Usage, usage_of_cgroup2, usage_of_processes
+from ledge.usage import (
+    CGROUP1_FILES,
+    CGROUP2_FILES,
+    Usage,
+    usage_of_cgroup1,
+    usage_of_cgroup2,
+    usage_of_processes,
+)
 
 
 def measure(launch: Launch, ending: Ending) -> Usage:
     """Kill what is left of the job, read its figures and remove its control group."""
-    leaf = launch.leaf
-    if leaf is None:
-        cpu_seconds = ending.cpu_seconds
-        return Usage("none") if cpu_seconds is None else usage_of_processes(cpu_seconds)
     try:
-        return _measure_cgroup(leaf)
+        if launch.leaf is not None:
+            return _measure_cgroup(launch.leaf)
+        if launch.leaf_v1 is not None:
+            return usage_of_cgroup1({name: launch.leaf_v1.read(name) for name in CGROUP1_FILES})
     except OSError as error:
         usage = Usage("none")
-        usage.unmeasured.append(f"all: cannot read the control group: {error.strerror}")
+        usage.miss("all", f"cannot read the control group: {error.strerror}")
         return usage
     finally:
-        leaf.remove()
+        launch.discard()
+    cpu_seconds = ending.cpu_seconds
+    return Usage("none") if cpu_seconds is None else usage_of_processes(cpu_seconds)
 
 
 def report_usage(chirp_config: bytes | None, launch: Launch, usage: Usage) -> None:

@@ -5,6 +5,7 @@ No I/O. None is "not measured", never zero; `unmeasured` says why.
 
 from __future__ import annotations
 
+from ledge.kernel.cgroup1 import parse_blkio
 from ledge.kernel.cgroup2 import (
     parse_flat_keyed,
     parse_nested_keyed,
@@ -23,6 +24,16 @@ CGROUP2_FILES = (
     "io.pressure",
     "pids.peak",
 )
+CGROUP1_FILES = (
+    "cpuacct.usage_user",
+    "cpuacct.usage_sys",
+    "memory.max_usage_in_bytes",
+    "memory.oom_control",
+    "blkio.throttle.io_service_bytes_recursive",
+    "blkio.throttle.io_serviced_recursive",
+    "pids.peak",
+)
+_PRESSURE = ("PressureCpuSomeSeconds", "PressureMemoryFullSeconds", "PressureIoFullSeconds")
 _IO_KEYS = (b"rbytes", b"wbytes", b"rios", b"wios")
 
 # The kernel that brought a file that older ones lack (cgroup-v2.rst, psi.rst).
@@ -32,8 +43,9 @@ _SINCE = {"memory.peak": "5.19", "memory.swap.peak": "6.5", "pids.peak": "6.1"}
 class Usage:
     """Figures by name, each ending in its unit; a figure is None where it was not measured.
 
-    `tracking` says how: "cgroup" (exact: every process, also those that escaped from the process
-    tree), "processes" (CPU time of the processes that were waited for) or "none".
+    `tracking` says how: "cgroup" or "cgroup1" (exact: every process, also those that escaped from
+    the process tree), "processes" (CPU time of the processes that were waited for) or "none". `unmeasured` has
+    the names by the reason.
     """
 
     __slots__ = ("tracking", "figures", "unmeasured")
@@ -41,12 +53,12 @@ class Usage:
     def __init__(self, tracking: str) -> None:
         self.tracking = tracking
         self.figures: dict[str, int | float | None] = {}
-        self.unmeasured: list[str] = []
+        self.unmeasured: dict[str, list[str]] = {}
 
     def miss(self, name: str, reason: str) -> None:
         """Note that a figure was not measured, and why."""
         self.figures[name] = None
-        self.unmeasured.append(f"{name}: {reason}")
+        self.unmeasured.setdefault(reason, []).append(name)
 
 
 def usage_of_cgroup2(
@@ -76,11 +88,31 @@ def usage_of_cgroup2(
     return usage
 
 
+def usage_of_cgroup1(texts: dict[str, bytes | None]) -> Usage:
+    """The usage that the files CGROUP1_FILES of one job's groups of version 1 tell.
+
+    Version 1 has no pressure, and its memory.memsw counts memory and swap as one sum.
+    """
+    usage = Usage("cgroup1")
+    _from(usage, texts, "cpuacct.usage_user", ("CpuUserSeconds",), _nanoseconds)
+    _from(usage, texts, "cpuacct.usage_sys", ("CpuSystemSeconds",), _nanoseconds)
+    _from(usage, texts, "memory.max_usage_in_bytes", ("MemoryPeakBytes",), _single)
+    names = ("BlockReadBytes", "BlockWriteBytes")
+    _from(usage, texts, "blkio.throttle.io_service_bytes_recursive", names, parse_blkio)
+    names = ("BlockReadOperations", "BlockWriteOperations")
+    _from(usage, texts, "blkio.throttle.io_serviced_recursive", names, parse_blkio)
+    _from(usage, texts, "pids.peak", ("ProcessesPeak",), _single)
+    _from(usage, texts, "memory.oom_control", ("OomKills",), _oom_kills)
+    for name in ("SwapPeakBytes", *_PRESSURE):
+        usage.miss(name, "cgroup version 1 does not tell")
+    return usage
+
+
 def usage_of_processes(cpu_seconds: tuple[float, float]) -> Usage:
     """The usage that wait4(2) tells where there is no control group: CPU time and no more."""
     usage = Usage("processes")
     usage.figures["CpuUserSeconds"], usage.figures["CpuSystemSeconds"] = cpu_seconds
-    usage.unmeasured.append("all else: the node gave the job no control group")
+    usage.miss("all else", "the node gave the job no control group")
     return usage
 
 
@@ -115,6 +147,11 @@ def _from(
 def _cpu(text: bytes, name: str) -> tuple[float, float]:
     figures = parse_flat_keyed(text, name)
     return figures[b"user_usec"] / 1e6, figures[b"system_usec"] / 1e6
+
+
+def _nanoseconds(text: bytes, name: str) -> tuple[float | None]:
+    value = parse_single(text, name)
+    return (None if value is None else value / 1e9,)
 
 
 def _single(text: bytes, name: str) -> tuple[int | None]:

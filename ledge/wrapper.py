@@ -10,7 +10,7 @@ Start-up is a contract (tests/unit/test_startup.py): every job waits for what is
 from __future__ import annotations
 
 import posix
-from sys import stderr
+from sys import argv, stderr
 
 from ledge.descriptors import hold_standard_streams
 from ledge.errors import CommandError, IsolationError, LedgeError
@@ -30,7 +30,7 @@ def main() -> None:
     mask = hold_signals()
     hold_standard_streams()
     try:
-        inheritance = inherited(mask, from_starter=True)
+        inheritance = inherited(mask, len(argv) - 1, from_starter=True)
         # The starter sets it because there is a wrapper; a job that wrote there would be requeued.
         inheritance.remove_variable(_ERROR_FILE)
         reason = left_alone(inheritance)
