@@ -9,8 +9,8 @@ Why an usher: a cgroup namespace has as its root the group of whoever makes it, 
 process into a group costs milliseconds, being born there nothing. So one is born in the root,
 makes the namespace and the mount that shows it, and gives birth to the job in the leaf.
 
-Nothing here needs to be in a user namespace: a root launcher that has dropped to the user's ids
-by `before_job` can run it as well.
+A user namespace is made only if "user" is among the namespaces of the launch; without it, all this
+is done with the rights of whoever starts it.
 """
 
 from __future__ import annotations

@@ -61,12 +61,16 @@ class Running:
         release_descriptors((self.hear, *self.launch.descriptors(), *keep))
 
     def wait(self) -> Ending:
-        """Forward signals until the job and all that it left are gone; return how it ended."""
-        cpu_seconds = _forward_until_gone(self.init, measure=not self.launch.descriptors())
+        """Forward signals until the job and all that it left are gone; return how it ended.
+
+        Raises IsolationError if init failed beside the job, so that nobody knows how that ended.
+        """
+        measure = not self.launch.descriptors()
+        init_status, cpu_seconds = _forward_until_gone(self.init, measure)
         while read_report(self.hear, self.report):
             pass
         posix.close(self.hear)
-        return _ending(self.report, cpu_seconds)
+        return _ending(self.report, init_status, cpu_seconds)
 
 
 def start(launch: Launch) -> Running:
@@ -86,15 +90,19 @@ def start(launch: Launch) -> Running:
     return Running(launch, init, hear)
 
 
-def _ending(report: Report, cpu_seconds: tuple[float, float] | None) -> Ending:
+def _ending(
+    report: Report, init_status: int, cpu_seconds: tuple[float, float] | None
+) -> Ending:
     if report.exec_errno is not None:
         return Ending(0, report.exec_errno, None)
-    if report.status is None:
-        # Init was killed (nobody but SIGKILL can do that), and the kernel killed the job with it.
+    if report.status is not None:
+        if report.status & _COREDUMP:
+            _rename_core(report.job_pid)
+        return Ending(report.status, None, cpu_seconds)
+    if posix.WIFSIGNALED(init_status):
+        # Nobody but SIGKILL can do that, and the kernel killed the job with its init.
         return Ending(_signal.SIGKILL, None, cpu_seconds)
-    if report.status & _COREDUMP:
-        _rename_core(report.job_pid)
-    return Ending(report.status, None, cpu_seconds)
+    raise IsolationError("init failed while the job ran, and the kernel killed the job with it")
 
 
 def _isolation_error(step: str, errno: int) -> IsolationError:
@@ -103,17 +111,22 @@ def _isolation_error(step: str, errno: int) -> IsolationError:
     return IsolationError(f"cannot {step}: {posix.strerror(errno)}", remedy(step, errno), errno)
 
 
-def _forward_until_gone(init: int, measure: bool) -> tuple[float, float] | None:
+def _forward_until_gone(
+    init: int, measure: bool
+) -> tuple[int, tuple[float, float] | None]:
+    """Pass signals on until init has ended; its wait status and, if wished, its CPU seconds."""
     signals = _signal.valid_signals()
     while True:
         told = _signal.sigwaitinfo(signals)
         if told.si_signo == _signal.SIGCHLD:
             if measure:
-                pid, _, usage = posix.wait4(init, posix.WNOHANG)
+                pid, status, usage = posix.wait4(init, posix.WNOHANG)
                 if pid:
-                    return usage.ru_utime, usage.ru_stime
-            elif posix.waitpid(init, posix.WNOHANG)[0]:
-                return None
+                    return status, (usage.ru_utime, usage.ru_stime)
+            else:
+                pid, status = posix.waitpid(init, posix.WNOHANG)
+                if pid:
+                    return status, None
         elif told.si_code <= 0:
             posix.kill(init, told.si_signo)
         elif told.si_signo == _signal.SIGTSTP:
