@@ -20,8 +20,9 @@ _OVERWRITTEN = (_signal.SIGPIPE, _signal.SIGXFSZ)
 class Inheritance:
     """The job's command, environment, signal mask, ignored signals and session.
 
-    `path` is what is executed; `argv` and `environ` are lists of bytes; `ignored` are the signals that the job ignores;
-    `leads_session` says whether the job is to lead a session of its own, as the wrapper does.
+    `path` is what is executed; `argv` and `environ` are lists of bytes; `ignored` are the signals
+    that the job ignores; `leads_session` says whether the job is to lead a session of its own, as
+    the wrapper does.
     """
 
     __slots__ = ("path", "argv", "environ", "mask", "ignored", "leads_session")
@@ -65,25 +66,26 @@ class Inheritance:
 
 def hold_signals() -> set[int]:
     """Block all signals from here on; return the mask that was in force."""
-    return _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+    mask: set[int] = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+    return mask
 
 
 def inherited(mask: set[int], command_words: int, from_starter: bool) -> Inheritance:
     """What the job inherits, `mask` being what hold_signals() returned.
 
-    The job's command are the last `command_words` of our own command line. HTCondor's starter ignores SIGPIPE and its jobs inherit that; `from_starter` says that the
-    parent's own dispositions tell what we were started with, which is not so under a shell.
+    The job's command are the last `command_words` of our own command line. HTCondor's starter
+    ignores SIGPIPE and its jobs inherit that; `from_starter` says that the parent's own
+    dispositions tell what we were started with, which is not so under a shell.
     """
     argv = _strings("/proc/self/cmdline")
     command = argv[len(argv) - command_words :]
     inheritance = Inheritance(command, _strings("/proc/self/environ"), mask)
-    python_ignores = _signal.getsignal(_signal.SIGCHLD), _signal.getsignal(_signal.SIGINT)
-    for signal, handler in zip((_signal.SIGCHLD, _signal.SIGINT), python_ignores):
-        if handler == _signal.SIG_IGN:
+    for signal in (_signal.SIGCHLD, _signal.SIGINT):
+        if _signal.getsignal(signal) == _signal.SIG_IGN:
             inheritance.ignored.add(signal)
     if from_starter:
         ignored = _ignored_by_parent()
-        inheritance.ignored.update(s for s in _OVERWRITTEN if ignored >> (s - 1) & 1)
+        inheritance.ignored.update([s for s in _OVERWRITTEN if ignored >> (s - 1) & 1])
     # Ours to reap with, whatever the job is to have.
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     return inheritance
@@ -105,5 +107,5 @@ def _ignored_by_parent() -> int:
         with open(f"/proc/{posix.getppid()}/status", "rb", buffering=0) as file:
             _, _, rest = file.readall().partition(b"\nSigIgn:\t")
     except OSError:
-        return 1 << (_signal.SIGPIPE - 1)
+        return 1 << (int(_signal.SIGPIPE) - 1)
     return int(rest.partition(b"\n")[0], 16)

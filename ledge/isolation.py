@@ -35,9 +35,7 @@ def prepare(
     return Launch(inheritance, namespaces, operations, leaf)
 
 
-def plan_operations(
-    plan: Plan, scratch: bytes, keep: tuple[bytes, ...]
-) -> list[mounts.Operation]:
+def plan_operations(plan: Plan, scratch: bytes, keep: tuple[bytes, ...]) -> list[mounts.Operation]:
     """The mounts of the plan, in the order in which they have to be made. Raises IsolationError."""
     operations: list[mounts.Operation] = []
     if "mount" not in plan.namespaces:
@@ -54,9 +52,7 @@ def plan_operations(
     return operations
 
 
-def _operation(
-    mount: Mount, scratch: bytes, keep: tuple[bytes, ...]
-) -> mounts.Operation | None:
+def _operation(mount: Mount, scratch: bytes, keep: tuple[bytes, ...]) -> mounts.Operation | None:
     target = _bytes(mount.target)
     if mount.kind == "tmpfs":
         return mounts.Tmpfs(target)

@@ -68,7 +68,9 @@ def find_slice() -> tuple[Cgroup, bytes] | None:
     if own is None or mounted is None or own == b"/":
         return None
     parent = mounted + own.rpartition(b"/")[0]
-    if not posix.access(parent, posix.W_OK) or not posix.access(parent + b"/cgroup.procs", posix.W_OK):
+    if not posix.access(parent, posix.W_OK) or not posix.access(
+        parent + b"/cgroup.procs", posix.W_OK
+    ):
         return None
     return Cgroup.open(parent), mounted
 

@@ -48,7 +48,8 @@ class LeafV1:
 
     def remove(self) -> bool:
         """Remove the groups; False if one is still in use."""
-        return all([parent.remove(self.name) for parent in self.parents.values()])
+        removed = [parent.remove(self.name) for parent in self.parents.values()]
+        return all(removed)
 
 
 def make_leaf_v1() -> LeafV1 | None:

@@ -90,9 +90,7 @@ def start(launch: Launch) -> Running:
     return Running(launch, init, hear)
 
 
-def _ending(
-    report: Report, init_status: int, cpu_seconds: tuple[float, float] | None
-) -> Ending:
+def _ending(report: Report, init_status: int, cpu_seconds: tuple[float, float] | None) -> Ending:
     if report.exec_errno is not None:
         return Ending(0, report.exec_errno, None)
     if report.status is not None:
@@ -111,9 +109,7 @@ def _isolation_error(step: str, errno: int) -> IsolationError:
     return IsolationError(f"cannot {step}: {posix.strerror(errno)}", remedy(step, errno), errno)
 
 
-def _forward_until_gone(
-    init: int, measure: bool
-) -> tuple[int, tuple[float, float] | None]:
+def _forward_until_gone(init: int, measure: bool) -> tuple[int, tuple[float, float] | None]:
     """Pass signals on until init has ended; its wait status and, if wished, its CPU seconds."""
     signals = _signal.valid_signals()
     while True:

@@ -51,9 +51,7 @@ def _plan(value: object, origin: str) -> Plan:
     if "cgroup" in entries:
         plan.cgroup = _choice(entries["cgroup"], f"{origin}: cgroup", ("leaf", "none"))
     if "on_failure" in entries:
-        plan.on_failure = _choice(
-            entries["on_failure"], f"{origin}: on_failure", ("refuse", "run")
-        )
+        plan.on_failure = _choice(entries["on_failure"], f"{origin}: on_failure", ("refuse", "run"))
     _check_dependencies(plan, origin)
     return plan
 

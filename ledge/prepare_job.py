@@ -1,8 +1,8 @@
 """HTCondor's PREPARE_JOB hook: a job whose command cannot be executed is put on hold.
 
-Without a wrapper the starter itself sees that execve(2) fails and holds the job with the errno. With
-one, only the wrapper sees it, and all it can do is send the job back to the queue, for ever. So the
-command is tried here first: executed for real, but stopped by ptrace(2) before its first
+Without a wrapper the starter itself sees that execve(2) fails and holds the job with the errno.
+With one, only the wrapper sees it, and all it can do is send the job back to the queue, for ever.
+So the command is tried here first: executed for real, but stopped by ptrace(2) before its first
 instruction and killed there. Interpreters named by #! are tried by that as well.
 
 HTCondor manual, "Hooks", PREPARE_JOB: runs as the job's user in the scratch directory, after the

@@ -44,8 +44,8 @@ class Usage:
     """Figures by name, each ending in its unit; a figure is None where it was not measured.
 
     `tracking` says how: "cgroup" or "cgroup1" (exact: every process, also those that escaped from
-    the process tree), "processes" (CPU time of the processes that were waited for) or "none". `unmeasured` has
-    the names by the reason.
+    the process tree), "processes" (CPU time of the processes that were waited for) or "none".
+    `unmeasured` has the names by the reason.
     """
 
     __slots__ = ("tracking", "figures", "unmeasured")

@@ -40,7 +40,7 @@ def main() -> None:
             _run_as_it_is(inheritance, reason)
     except LedgeError as error:
         _refuse(str(error))
-    except Exception as error:  # the edge: a fault of ours must never pass for the job's exit
+    except Exception as error:  # noqa: BLE001  # a fault of ours must never pass for the job's exit
         _refuse(f"internal error: {type(error).__name__}: {error}")
 
 

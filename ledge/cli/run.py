@@ -31,7 +31,6 @@ from ledge.plan_file import load_plan
 from ledge.settle import measure
 
 
-
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommand to the command line."""
     parser = subparsers.add_parser(
@@ -114,10 +113,10 @@ def _executable(inheritance: Inheritance) -> bytes:
     """Find the command along the PATH, as a shell does, and put its path in its place."""
     name = inheritance.argv[0]
     search = inheritance.variable(b"PATH") or os.fsencode(os.defpath)
-    path = shutil.which(name, path=search)
+    path = shutil.which(os.fsdecode(name), path=os.fsdecode(search))
     if path is None and b"/" not in name:
         raise CommandError(f"{os.fsdecode(name)}: command not found", ENOENT)
-    inheritance.path = os.path.abspath(path or name)
+    inheritance.path = os.path.abspath(os.fsencode(path) if path else name)
     return inheritance.path
 
 

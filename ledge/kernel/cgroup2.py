@@ -62,7 +62,9 @@ class Cgroup:
     def read(self, name: str) -> bytes | None:
         """The text of one control file; None if this kernel or this group has no such file."""
         try:
-            fd = posix.open(name, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=self.fd)
+            fd = posix.open(
+                name, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=self.fd
+            )
         except FileNotFoundError:
             return None
         try:
@@ -125,7 +127,11 @@ def _remove_tree(name: bytes, below: int) -> None:
         # A job may have taken its own rights away from a group that it made.
         posix.fchmod(fd, 0o700)
         with posix.scandir(fd) as entries:
-            children = [e.name.encode("utf-8", "surrogateescape") for e in entries if e.is_dir(follow_symlinks=False)]
+            children = [
+                e.name.encode("utf-8", "surrogateescape")
+                for e in entries
+                if e.is_dir(follow_symlinks=False)
+            ]
         for child in children:
             _remove_tree(child, fd)
     finally:

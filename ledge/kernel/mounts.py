@@ -101,9 +101,7 @@ class Tmpfs(Operation):
         return f"mount a tmpfs at {_text(self.target)}"
 
     def execute(self) -> None:
-        sys.mount(
-            b"tmpfs", self.target, b"tmpfs", sys.MS_NOSUID | sys.MS_NODEV, b"mode=1777"
-        )
+        sys.mount(b"tmpfs", self.target, b"tmpfs", sys.MS_NOSUID | sys.MS_NODEV, b"mode=1777")
 
 
 class PrivateDirectory(Operation):

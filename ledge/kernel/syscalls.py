@@ -79,7 +79,7 @@ class _Function(_ctypes.CFuncPtr):
     _restype_ = _Long
 
 
-_libc = _ctypes.dlopen(None, 0)
+_libc = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # None: what is loaded already
 
 
 def _function(name: str, arguments: int) -> _Function:
@@ -126,7 +126,9 @@ def unshare(flags: int) -> None:
     _checked(_unshare(flags))
 
 
-def mount(source: bytes, target: bytes, fstype: bytes | None, flags: int, data: bytes = b"") -> None:
+def mount(
+    source: bytes, target: bytes, fstype: bytes | None, flags: int, data: bytes = b""
+) -> None:
     """mount(2)."""
     _checked(_mount(source, target, fstype, flags, data), target)
 
@@ -167,11 +169,10 @@ def ptrace_traceme() -> None:
 
 
 def _vector(strings: list[bytes]) -> _ctypes.Array[_String]:
-    # mypy does not know that a simple C type times a number is an array type.
-    array = (_String * (len(strings) + 1))()  # type: ignore[operator]
+    array = (_String * (len(strings) + 1))()
     for index, string in enumerate(strings):
         array[index] = string
-    return array  # type: ignore[no-any-return]
+    return array
 
 
 def execve(path: bytes, argv: list[bytes], environ: list[bytes]) -> None:
