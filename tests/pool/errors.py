@@ -5,6 +5,7 @@ PoolError
     MachineError       the virtual machine does not do what it should
         MachineTimeout
     CommandError       a command in the guest failed
+    JobEnded           a job was held, removed or done while something else was awaited
     JobTimeout         a job's user log did not show the event in time
 """
 
@@ -29,6 +30,10 @@ class MachineTimeout(MachineError):
 
 class CommandError(PoolError):
     """A command in the guest ended with a code other than 0."""
+
+
+class JobEnded(PoolError):
+    """A job was held, removed or done while something else was awaited."""
 
 
 class JobTimeout(PoolError):

@@ -6,12 +6,11 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Dict, List
 
 from tests.pool.errors import NeedsError
 from tests.pool.progress import Progress
 
-PROGRAM_PACKAGES: Dict[str, str] = {
+PROGRAM_PACKAGES: dict[str, str] = {
     "debootstrap": "debootstrap",
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-img": "qemu-utils",
@@ -33,13 +32,11 @@ def program(name: str) -> str:
     return found
 
 
-def missing_packages() -> List[str]:
+def missing_packages() -> list[str]:
     """Debian packages of the programs that are not here."""
     path = os.environ.get("PATH", "") + ":" + SYSTEM_PATH
-    absent = {
-        package for name, package in PROGRAM_PACKAGES.items() if shutil.which(name, path=path) is None
-    }
-    return sorted(absent)
+    items = PROGRAM_PACKAGES.items()
+    return sorted({package for name, package in items if not shutil.which(name, path=path)})
 
 
 def install_missing_packages(progress: Progress) -> None:
@@ -56,7 +53,7 @@ def install_missing_packages(progress: Progress) -> None:
         _apt(command, remedy)
 
 
-def _apt(command: List[str], remedy: str) -> None:
+def _apt(command: list[str], remedy: str) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -99,6 +96,6 @@ def memory_available_bytes() -> int:
     raise NeedsError("/proc/meminfo has no MemAvailable: a Linux kernel from 3.14 on is needed")
 
 
-def _raise_any(problems: List[str]) -> None:
+def _raise_any(problems: list[str]) -> None:
     if problems:
         raise NeedsError("\n".join(problems))

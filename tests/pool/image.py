@@ -14,9 +14,10 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List
+from typing import Callable
 
 from tests.pool import host_needs
 from tests.pool.errors import PoolError
@@ -67,9 +68,14 @@ class Image:
 
         A child that inherits it (QEMU) holds the image as long as it lives.
         """
-        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        return descriptor
+        return hold(self.directory)
+
+
+def hold(directory: Path) -> int:
+    """A descriptor with a shared lock on the directory."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
 
 
 def cache_directory() -> Path:
@@ -195,14 +201,14 @@ def _extract_kernel(image: Image, root: Path) -> None:
         shutil.move(str(newest), target)
 
 
-def _isolated(command: List[str]) -> str:
+def _isolated(command: list[str]) -> str:
     """Run with private mounts and processes: nothing stays mounted or running after it."""
     prefix = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child"]
     return _run([host_needs.program("setpriv"), "--pdeathsig", "KILL", *prefix, *command])
 
 
-def _run(command: List[str]) -> str:
-    environment: Dict[str, str] = {**os.environ, "LC_ALL": "C.UTF-8"}
+def _run(command: list[str]) -> str:
+    environment: dict[str, str] = {**os.environ, "LC_ALL": "C.UTF-8"}
     environment["PATH"] = environment.get("PATH", "") + ":" + host_needs.SYSTEM_PATH
     done = subprocess.run(
         command,
@@ -223,10 +229,11 @@ def _prune(cache: Path, keep: Path) -> None:
     """Remove other images and left-overs that no process holds; the build lock is ours."""
     for directory in cache.iterdir():
         if directory.is_dir() and directory != keep and directory.name != "machines":
-            _remove_unless_held(directory)
+            remove_unless_held(directory)
 
 
-def _remove_unless_held(directory: Path) -> None:
+def remove_unless_held(directory: Path) -> None:
+    """Remove a directory on which no process has a lock."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

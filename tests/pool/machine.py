@@ -10,19 +10,21 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 from tests.pool import host_needs, image
 from tests.pool.errors import CommandError, MachineError, MachineTimeout
 from tests.pool.progress import Progress
 from tests.pool.qmp import Monitor
 
+DIRECTORY_PREFIX = "ledge-pool-"
 KERNEL_COMMAND_LINE = "root=/dev/vda rw console=ttyS0 quiet mitigations=off net.ifnames=0"
 SSH_OPTIONS = (
     "BatchMode=yes",
@@ -32,7 +34,18 @@ SSH_OPTIONS = (
     "StrictHostKeyChecking=no",
     "UserKnownHostsFile=/dev/null",
 )
+WARM_FILES = "/usr/sbin/condor_* /usr/bin/condor_* /usr/bin/python3 /usr/bin/setpriv"
 POOL_IS_UP = "condor_status -af Name 2>/dev/null | grep -q . && condor_q >/dev/null 2>&1"
+
+# A machine wakes at the time of its saved state. condor_master takes a jump of more than
+# 20 minutes for an error and restarts everything, at a time of its own choosing and with
+# errors for the tools meanwhile: so after a long sleep HTCondor is started anew here.
+SET_CLOCK = r"""
+jump=$(($0 - $(date +%s)))
+if [ $jump -gt 900 ]; then systemctl kill --signal=KILL condor; systemctl stop condor; fi
+date --utc --set=@$0 >/dev/null
+if [ $jump -gt 900 ]; then exec systemctl start condor; fi
+"""
 
 
 class Result(NamedTuple):
@@ -51,8 +64,8 @@ class Machine:
         self.directory = directory
         self.pid = pid
         self.port = port
-        self._qemu: Optional[subprocess.Popen[bytes]] = None
-        self._master: Optional[subprocess.Popen[bytes]] = None
+        self._qemu: subprocess.Popen[bytes] | None = None
+        self._master: subprocess.Popen[bytes] | None = None
 
     @classmethod
     def start(cls, source: image.Image, progress: Progress, keep: bool = False) -> Machine:
@@ -73,24 +86,28 @@ class Machine:
         self.port = _forwarded_port(monitor)
         monitor.close()
         self._await_ssh(30.0, keep)
-        self.run(f"date --utc --set=@{time.time():.3f} >/dev/null && condor_reconfig >/dev/null")
+        self.run(f"sh -c {shlex.quote(SET_CLOCK)} {time.time():.0f}")
         self.await_pool(120.0)
 
-    def ssh_command(self) -> List[str]:
+    def ssh_command(self) -> list[str]:
         """The ssh command line as far as the host's name; what is to be run follows."""
         options = [f"-o{option}" for option in SSH_OPTIONS]
         control = self.directory / "ssh"
         where = ["-i", str(self.image.ssh_key), "-p", str(self.port), "-S", str(control)]
         return ["ssh", *options, *where, "root@127.0.0.1"]
 
-    def execute(self, command: str, stdin: bytes = b"", timeout: float = 300.0) -> Tuple[bytes, bytes, int]:
+    def execute(
+        self, command: str, stdin: bytes = b"", timeout: float = 300.0
+    ) -> tuple[bytes, bytes, int]:
         """Run a shell command as root; returns output, errors, exit code."""
         done = subprocess.run(
             [*self.ssh_command(), command], input=stdin, capture_output=True, timeout=timeout
         )
         return done.stdout, done.stderr, done.returncode
 
-    def run(self, command: str, stdin: bytes = b"", check: bool = True, timeout: float = 300.0) -> Result:
+    def run(
+        self, command: str, stdin: bytes = b"", check: bool = True, timeout: float = 300.0
+    ) -> Result:
         """Run a shell command as root, as text; with `check`, raise unless it ends with 0."""
         out, err, code = self.execute(command, stdin, timeout)
         result = Result(out.decode(errors="replace"), err.decode(errors="replace"), code)
@@ -112,18 +129,28 @@ class Machine:
         command = Path(f"/proc/{self.pid}/cmdline")
         return command.exists() and str(self.directory).encode() in command.read_bytes()
 
+    def await_end(self, seconds: float) -> None:
+        """Wait until QEMU, started by this process and told to quit, has written its disk."""
+        assert self._qemu is not None
+        self._qemu.wait(seconds)
+
     def stop(self) -> None:
         """End the machine at once; nothing of it is kept."""
-        if self._master is not None:
-            self._master.kill()
-            self._master.wait()
-        elif (self.directory / "ssh").exists():
-            subprocess.run([*self.ssh_command()[:-1], "-O", "exit", "root@127.0.0.1"], stderr=subprocess.DEVNULL)
+        self._close_master()
         if self.alive():
             os.kill(self.pid, signal.SIGKILL)
         if self._qemu is not None:
             self._qemu.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _close_master(self) -> None:
+        if self._master is not None:
+            self._master.kill()
+            self._master.wait()
+        elif (self.directory / "ssh").exists():
+            command = self.ssh_command()
+            command[-1:] = ["-O", "exit", command[-1]]
+            subprocess.run(command, stderr=subprocess.DEVNULL)
 
     def _await_ssh(self, seconds: float, keep: bool) -> None:
         deadline = time.monotonic() + seconds
@@ -171,7 +198,7 @@ class Machine:
         record.write_text(json.dumps(facts), encoding="ascii")
 
     @classmethod
-    def recall(cls, record: Path) -> Optional[Machine]:
+    def recall(cls, record: Path) -> Machine | None:
         """The machine that was written down, if it still runs."""
         if not record.exists():
             return None
@@ -194,43 +221,59 @@ def boot_and_save(source: image.Image, progress: Progress) -> None:
             _settle(machine)
             monitor.save_state(source.state)
             monitor.execute("quit")
-            machine._qemu and machine._qemu.wait(60)
+            machine.await_end(60.0)
         finally:
             machine.stop()
 
 
 def _settle(machine: Machine) -> None:
-    """Let the first start's work end and shrink the state: free memory costs nothing."""
-    machine.run("sleep 5; sync; echo 3 > /proc/sys/vm/drop_caches")
+    """Let the first start's work end, and have in memory what every job will need."""
+    machine.run(f"sleep 3; cat {WARM_FILES} >/dev/null; bash -c true; sync")
 
 
 def _launch(source: image.Image, restore: bool, keep: bool) -> Machine:
-    directory = Path(tempfile.mkdtemp(prefix="ledge-pool-"))
-    hold = source.hold()
+    """Start QEMU in a directory of its own; without `keep` it dies with this process."""
+    _remove_stale_directories()
+    directory = Path(tempfile.mkdtemp(prefix=DIRECTORY_PREFIX))
+    command = [] if keep else ["setpriv", "--pdeathsig", "KILL"]
+    if restore:
+        overlay = directory / "disk.qcow2"
+        _make_overlay(source.disk, overlay)
+        command += _qemu_command(source, directory, overlay, "qcow2")
+        command += ["-incoming", f"exec:cat {shlex.quote(str(source.state))}"]
+    else:
+        command += _qemu_command(source, directory, source.disk, "raw")
+    # QEMU inherits these locks: image and directory are in use as long as it lives.
+    holds = (source.hold(), image.hold(directory))
     try:
-        disk, disk_format = source.disk, "raw"
-        if restore:
-            disk, disk_format = directory / "disk.qcow2", "qcow2"
-            _make_overlay(source.disk, disk)
-        command = _qemu_command(source, directory, disk, disk_format)
-        if restore:
-            command += ["-incoming", f"exec:cat '{source.state}'"]
-        if not keep:
-            command = ["setpriv", "--pdeathsig", "KILL", *command]
-        with open(directory / "qemu.log", "wb") as log:
-            qemu = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(hold,),
-                start_new_session=True,
-            )
+        qemu = _spawn(command, directory / "qemu.log", holds)
     finally:
-        os.close(hold)
+        for descriptor in holds:
+            os.close(descriptor)
     machine = Machine(source, directory, qemu.pid, 0)
     machine._qemu = qemu
     return machine
+
+
+def _spawn(command: list[str], log: Path, holds: tuple[int, ...]) -> subprocess.Popen[bytes]:
+    with open(log, "wb") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=holds,
+            start_new_session=True,                    # Ctrl-C is for us to handle
+        )
+
+
+def _remove_stale_directories() -> None:
+    """Remove what machines left behind whose owner was killed."""
+    for directory in Path(tempfile.gettempdir()).glob(DIRECTORY_PREFIX + "*"):
+        status = directory.stat()
+        old = time.time() - status.st_mtime > 60        # a new one is not locked yet
+        if old and status.st_uid == os.getuid():
+            image.remove_unless_held(directory)
 
 
 def _make_overlay(base: Path, overlay: Path) -> None:
@@ -238,7 +281,7 @@ def _make_overlay(base: Path, overlay: Path) -> None:
     subprocess.run([*command, "-b", str(base), str(overlay)], check=True)
 
 
-def _qemu_command(source: image.Image, directory: Path, disk: Path, disk_format: str) -> List[str]:
+def _qemu_command(source: image.Image, directory: Path, disk: Path, disk_format: str) -> list[str]:
     return [
         host_needs.program("qemu-system-x86_64"),
         *("-name", directory.name),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Iterator, Optional
+from typing import IO
 
 
 class Progress:
     """Tells a person what goes on; silent when `stream` is None."""
 
-    def __init__(self, stream: Optional[IO[str]] = None) -> None:
+    def __init__(self, stream: IO[str] | None = None) -> None:
         self._stream = stream
         self._start = time.monotonic()
 

@@ -6,7 +6,7 @@ import json
 import socket
 import time
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 from tests.pool.errors import MachineError, MachineTimeout
 
@@ -63,7 +63,7 @@ class Monitor:
             time.sleep(0.05)
         raise MachineTimeout(f"QEMU did not save or restore the machine within {seconds:.0f} s")
 
-    def _read(self) -> Dict[str, Any]:
+    def _read(self) -> dict[str, Any]:
         line = self._lines.readline()
         if not line:
             raise MachineError("QEMU closed its monitor")

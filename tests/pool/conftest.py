@@ -1,0 +1,39 @@
+"""Fixtures: a pool for the whole session, without and with condor-ledge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pool.condor import Pool
+from tests.pool.errors import PoolError
+from tests.pool.progress import on_stderr
+
+SOURCE_ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def pool(pytestconfig: pytest.Config) -> Iterator[Pool]:
+    """A running pool; the first time ever, its image is built, which takes minutes."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    try:
+        with capture.global_and_fixture_disabled():
+            running = Pool.start(on_stderr())
+    except PoolError as error:
+        pytest.fail(f"no test pool: {error}", pytrace=False)
+    with running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def _installed(pool: Pool) -> None:
+    """condor-ledge, installed once a session from this source tree."""
+    pool.install(SOURCE_ROOT)
+
+
+@pytest.fixture
+def ledge_pool(pool: Pool, _installed: None) -> Pool:
+    """The pool with condor-ledge installed."""
+    return pool
