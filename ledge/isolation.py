@@ -61,7 +61,7 @@ def _operation(mount: Mount, scratch: bytes, keep: tuple[bytes, ...]) -> mounts.
     # The starter's MOUNT_UNDER_SCRATCH keeps /tmp in the directory tmp of the scratch directory.
     if _same(scratch + target, target):
         return None
-    backing = _private_directory(scratch) + b"/" + target.strip(b"/").replace(b"/", b".")
+    backing = make_private_directory(scratch) + b"/" + target.strip(b"/").replace(b"/", b".")
     return mounts.PrivateDirectory(target, backing, _below(target, keep))
 
 
@@ -75,8 +75,8 @@ def _below(target: bytes, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def _private_directory(scratch: bytes) -> bytes:
-    """The directory in the scratch directory that holds what the job sees at /tmp."""
+def make_private_directory(scratch: bytes) -> bytes:
+    """The directory in the scratch directory that is ours: what the job sees at /tmp is in it."""
     path = scratch + b"/" + PRIVATE
     try:
         posix.mkdir(path, 0o700)

@@ -15,13 +15,12 @@ _LOCAL_UNIVERSE = b"12"
 _RUNTIMES = (b"apptainer", b"singularity")
 
 
-def left_alone(inheritance: Inheritance) -> str | None:
+def left_alone(inheritance: Inheritance, ad: bytes) -> str | None:
     """Why the command is to be run as it is; "" for a reason that no ad needs; None if it is ours.
 
     The starter's substitute for the job's command is told from a job that itself starts, say,
     apptainer by the job ad: there the command is the job's own.
     """
-    ad = _job_ad(inheritance)
     if attribute(ad, b"JobUniverse") == _LOCAL_UNIVERSE:
         return "local universe"
     program = _name(inheritance.argv[0])
@@ -32,7 +31,13 @@ def left_alone(inheritance: Inheritance) -> str | None:
     return None
 
 
-def _job_ad(inheritance: Inheritance) -> bytes:
+def checkpoints_itself(ad: bytes) -> bool:
+    """Whether the starter starts the job anew after each checkpoint (checkpoint_exit_code)."""
+    return attribute(ad, b"WantFTOnCheckpoint") == b"true"
+
+
+def read_job_ad(inheritance: Inheritance) -> bytes:
+    """The job ad as the starter wrote it, in the old format; empty if there is none."""
     path = inheritance.variable(b"_CONDOR_JOB_AD")
     try:
         with open(path or b"", "rb", buffering=0) as file:

@@ -19,7 +19,7 @@ from ledge.init import Launch
 from ledge.isolation import prepare
 from ledge.monitor import Running, end_as, start
 from ledge.plan import Plan
-from ledge.universe import left_alone
+from ledge.universe import checkpoints_itself, left_alone, read_job_ad
 
 PLAN_FILE = "/etc/condor-ledge/plan.json"
 _ERROR_FILE = b"_CONDOR_WRAPPER_ERROR_FILE"
@@ -33,9 +33,10 @@ def main() -> None:
         inheritance = inherited(mask, len(argv) - 1, from_starter=True)
         # The starter sets it because there is a wrapper; a job that wrote there would be requeued.
         inheritance.remove_variable(_ERROR_FILE)
-        reason = left_alone(inheritance)
+        ad = read_job_ad(inheritance)
+        reason = left_alone(inheritance, ad)
         if reason is None:
-            _run_isolated(inheritance)
+            _run_isolated(inheritance, adds_up=checkpoints_itself(ad))
         else:
             _run_as_it_is(inheritance, reason)
     except LedgeError as error:
@@ -44,7 +45,8 @@ def main() -> None:
         _refuse(f"internal error: {type(error).__name__}: {error}")
 
 
-def _run_isolated(inheritance: Inheritance) -> None:
+def _run_isolated(inheritance: Inheritance, adds_up: bool) -> None:
+    """Run the job; with `adds_up` its figures are those of all its starts in this execution."""
     plan = _plan()
     # Read before the job could write something else there.
     chirp_config = _chirp_config(inheritance)
@@ -63,7 +65,12 @@ def _run_isolated(inheritance: Inheritance) -> None:
         launch.discard()
         raise _not_executed(inheritance, ending.exec_errno)
     try:
-        report_usage(chirp_config, launch, measure(launch, ending))
+        usage = measure(launch, ending)
+        if adds_up:
+            from ledge.checkpoints import add_earlier_starts
+
+            add_earlier_starts(usage, _scratch(inheritance))
+        report_usage(chirp_config, launch, usage)
     finally:
         # Whatever goes wrong with the figures, the job has ended as it has ended.
         end_as(ending.status)

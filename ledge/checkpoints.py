@@ -1,0 +1,72 @@
+"""Adding up the starts of a self-checkpointing job.
+
+After each checkpoint the starter starts the job anew within the same execution, and so the wrapper,
+and a control group whose figures begin at zero (HTCondor manual, "Self-Checkpointing
+Applications"). HTCondor's own figures add such starts up; these do as well. The sum so far is kept
+in the scratch directory, which the starts share.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from ledge.errors import IsolationError
+from ledge.isolation import PRIVATE, make_private_directory
+from ledge.usage import Usage
+
+_LARGEST_FILE = 65536
+
+
+def add_earlier_starts(usage: Usage, scratch: bytes) -> None:
+    """Add what earlier starts used to `usage`, and keep the sum for the next.
+
+    Peaks are the highest of all starts, the rest are sums; what one start did not measure, the sum
+    does not have either.
+    """
+    path = scratch + b"/" + PRIVATE + b"/usage"
+    earlier = _read(path)
+    if earlier is not None:
+        usage.figures = {
+            name: _total(name, value, earlier.get(name)) for name, value in usage.figures.items()
+        }
+    try:
+        make_private_directory(scratch)
+        _write(path, usage)
+    except (OSError, IsolationError) as error:
+        usage.miss("the next start's sums", f"cannot write in the scratch directory: {error}")
+
+
+def _write(path: bytes, usage: Usage) -> None:
+    lines = [f"{name} {value}\n" for name, value in usage.figures.items() if value is not None]
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    fd = posix.open(path, flags, 0o600)
+    try:
+        posix.write(fd, "".join(lines).encode())
+    finally:
+        posix.close(fd)
+
+
+def _total(name: str, value: int | float | None, earlier: int | float | None) -> int | float | None:
+    if value is None or earlier is None:
+        return None
+    return max(value, earlier) if "Peak" in name else value + earlier
+
+
+def _read(path: bytes) -> dict[str, int | float] | None:
+    """The figures of earlier starts; None before the first, or if the job spoilt the file."""
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        text = posix.read(fd, _LARGEST_FILE).decode("ascii", "replace")
+    finally:
+        posix.close(fd)
+    figures: dict[str, int | float] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        try:
+            figures[name] = float(value) if "." in value else int(value)
+        except ValueError:
+            return None
+    return figures
