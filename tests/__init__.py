@@ -1,0 +1,1 @@
+"""The tests: unit (parts), kernel (the wrapper, natively), pool (real HTCondor)."""

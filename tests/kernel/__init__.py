@@ -1,0 +1,1 @@
+"""Tests of the wrapper around real commands on this machine."""

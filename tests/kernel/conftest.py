@@ -1,0 +1,87 @@
+"""Fixtures: a starter for each kind of user, in a delegated control group and without one.
+
+Whatever a test does, nothing may be left of it: every starter's fixture looks for processes,
+control groups and mounts when the test is over.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.cgroups import Slice
+from tests.kernel.starter import Starter, User
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that asks for a starter runs as root and as nobody; not being root, as oneself."""
+    if "user" in metafunc.fixturenames:
+        needs = pytest.mark.requires("root", "userns", "cgroup2")
+        names = [pytest.param(name, marks=needs) for name in ("root", "nobody")]
+        metafunc.parametrize("user", names, indirect=True)
+
+
+@pytest.fixture
+def user(request: pytest.FixtureRequest) -> User:
+    entry = pwd.getpwnam(request.param)
+    return User(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _alone() -> Iterator[None]:
+    """One run at a time: a plan in /etc, which test_plan_file.py writes, is everybody's."""
+    with Path(tempfile.gettempdir(), f"ledge-test-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def execute() -> Iterator[Path]:
+    """HTCondor's EXECUTE directory: on a disk, and not below /tmp."""
+    path = Path(tempfile.mkdtemp(prefix="ledge-execute-", dir="/var/lib"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def starter(installed: Path, execute: Path, user: User) -> Iterator[Starter]:
+    """A starter whose jobs have a delegated control group."""
+    slice_ = Slice(f"ledge-test-{os.getpid()}.slice", user.uid)
+    starter = Starter(installed / "job_wrapper", execute, user, slice_)
+    mounts = Path("/proc/self/mountinfo").read_text()
+    try:
+        yield starter
+        starter.close()
+        assert slice_.is_empty(), f"processes are left: {slice_.processes()}"
+        assert slice_.groups() == []
+        assert Path("/proc/self/mountinfo").read_text() == mounts
+    finally:
+        slice_.remove()
+
+
+@pytest.fixture
+def starter_without_cgroup(installed: Path, execute: Path, user: User) -> Iterator[Starter]:
+    """A starter whose jobs have no control group of their own to divide."""
+    starter = Starter(installed / "job_wrapper", execute, user, None)
+    yield starter
+    starter.close()
+
+
+@pytest.fixture
+def default_dispositions() -> Iterator[None]:
+    """Have the starter, this process, ignore nothing: Python ignores SIGPIPE and SIGXFSZ."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGPIPE, signal.SIGXFSZ)}
+    for number in before:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
