@@ -25,7 +25,7 @@ def attribute(ad: bytes, name: bytes) -> bytes | None:
     Names are compared without regard to case, as ClassAds do.
     """
     wanted = name.lower()
-    for line in ad.splitlines():
+    for line in ad.split(b"\n"):  # and not at a carriage return, which a string may hold
         found, equals, expression = line.partition(b"=")
         if equals and found.strip().lower() == wanted:
             return expression.strip()

@@ -14,6 +14,8 @@ import posix
 from ledge.errors import IsolationError
 from ledge.kernel import syscalls
 
+# What we make for the job must be usable whatever the job's umask is.
+_OUR_UMASK = 0o022
 _OVERWRITTEN = (_signal.SIGPIPE, _signal.SIGXFSZ)
 
 
@@ -25,7 +27,7 @@ class Inheritance:
     the wrapper does.
     """
 
-    __slots__ = ("path", "argv", "environ", "mask", "ignored", "leads_session")
+    __slots__ = ("path", "argv", "environ", "mask", "ignored", "umask", "leads_session")
 
     def __init__(self, argv: list[bytes], environ: list[bytes], mask: set[int]) -> None:
         self.path = argv[0] if argv else b""
@@ -33,6 +35,7 @@ class Inheritance:
         self.environ = environ
         self.mask = mask
         self.ignored: set[int] = set()
+        self.umask = posix.umask(_OUR_UMASK)
         self.leads_session = posix.getsid(0) == posix.getpid()
 
     def variable(self, name: bytes) -> bytes | None:
@@ -60,6 +63,7 @@ class Inheritance:
 
     def execute(self) -> None:
         """Become the job. Raises OSError as execve(2) gives it, the signals restored by then."""
+        posix.umask(self.umask)
         self.restore_signals()
         syscalls.execve(self.path, self.argv, self.environ)
 

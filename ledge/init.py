@@ -83,11 +83,11 @@ class _StepFailed(Exception):
         self.errno = errno
 
 
-def start_init(launch: Launch, report_fd: int) -> int:
+def start_init(launch: Launch, hear: int, report_fd: int) -> int:
     """Make init in its new namespaces; return its PID here. Raises OSError.
 
-    All signals are blocked in the caller and stay so in init. The caller's end of the pipe must
-    be close-on-exec, as every descriptor of ours.
+    All signals are blocked in the caller and stay so in init. `hear` and `report_fd` are the two
+    ends of a pipe for ledge/report.py, close-on-exec as every descriptor of ours.
     """
     flags = 0
     if launch.leaf is None and "cgroup" in launch.namespaces:
@@ -101,6 +101,7 @@ def start_init(launch: Launch, report_fd: int) -> int:
         return pid
     status = 1
     try:
+        _die_with_monitor(hear, report_fd)
         _run(launch, report_fd, uid, gid, monitor)
         status = 0
     except _StepFailed as failure:
@@ -108,6 +109,16 @@ def start_init(launch: Launch, report_fd: int) -> int:
     finally:
         # Whatever went wrong: a copy of the monitor must never run on in here.
         posix._exit(status)
+
+
+def _die_with_monitor(hear: int, report_fd: int) -> None:
+    """Be killed when the monitor dies, also if it has died before this could be arranged."""
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _signal.SIGKILL)
+    posix.close(hear)
+    try:
+        report.tell_born(report_fd)
+    except BrokenPipeError:
+        posix._exit(1)
 
 
 def _run(launch: Launch, report_fd: int, uid: int, gid: int, monitor: int) -> None:
@@ -250,15 +261,11 @@ def _enter_working_directory() -> None:
 
 
 def _become_init(report_fd: int) -> None:
-    """Let go of all that is the job's, and be no way to anything: not readable, not traceable.
-
-    Dying with the monitor comes last: a change of credentials would undo it (prctl(2)).
-    """
+    """Let go of all that is the job's, and be no way to anything: not readable, not traceable."""
     syscalls.prctl(syscalls.PR_SET_NAME, b"ledge_init\0")
     posix.chdir("/")
     release_descriptors((report_fd,))
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _signal.SIGKILL)
 
 
 def _reap_until_end(job: int, monitor: int) -> int:

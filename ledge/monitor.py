@@ -81,7 +81,7 @@ def start(launch: Launch) -> Running:
     """
     hear, tell = posix.pipe()
     try:
-        init = start_init(launch, tell)
+        init = start_init(launch, hear, tell)
     except OSError as error:
         step = f"create the namespaces {', '.join(launch.namespaces)}"
         raise _isolation_error(step, error.errno or 0) from None
@@ -149,7 +149,8 @@ def end_as(status: int) -> None:
     if posix.WIFSIGNALED(status):
         signal = posix.WTERMSIG(status)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-        if signal != _signal.SIGKILL:
+        # The signals that libc keeps for itself (32, 33) are neither blocked nor handled.
+        if signal != _signal.SIGKILL and signal in _signal.valid_signals():
             _signal.signal(signal, _signal.SIG_DFL)
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {signal})
         posix.kill(posix.getpid(), signal)

@@ -27,10 +27,19 @@ def read_plan(document: bytes, origin: str) -> Plan:
     if len(document) > MAXIMUM_BYTES:
         raise PlanError(f"{origin}: a plan has at most {MAXIMUM_BYTES} bytes")
     try:
-        value = json.loads(document)
+        value = json.loads(document, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise PlanError(f"{origin}: not a JSON document: {error}") from None
     return _plan(value, origin)
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands twice")
+    return entries
 
 
 def _plan(value: object, origin: str) -> Plan:
@@ -104,6 +113,10 @@ def _choice(value: object, where: str, choices: tuple[str, ...]) -> str:
 def _path(value: object, where: str) -> str:
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
         raise PlanError(f"{where}: expected an absolute path, not {value!r:.80}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise PlanError(f"{where}: {value!r:.80} is the path of no file") from None
     if ".." in value.split("/"):
         raise PlanError(f"{where}: '..' has no place in the path of a mount")
     return value

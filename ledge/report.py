@@ -1,5 +1,6 @@
 """What init tells the monitor, as lines on a pipe that the job never sees.
 
+    born                     init is there (and so is the monitor, or writing would have failed)
     started                  the job is on its way
     failed ERRNO STEP        a step of the isolation failed; the job has not run
     exec ERRNO               execve(2) refused the job's command; nothing of it has run
@@ -25,6 +26,11 @@ class Report:
         self.exec_errno: int | None = None
         self.status: int | None = None
         self.job_pid = 0
+
+
+def tell_born(fd: int) -> None:
+    """Report that init is there. Raises BrokenPipeError if the monitor is not."""
+    posix.write(fd, b"born\n")
 
 
 def tell_started(fd: int) -> None:

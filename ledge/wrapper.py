@@ -33,6 +33,8 @@ def main() -> None:
         inheritance = inherited(mask, len(argv) - 1, from_starter=True)
         # The starter sets it because there is a wrapper; a job that wrote there would be requeued.
         inheritance.remove_variable(_ERROR_FILE)
+        if not inheritance.argv:
+            raise LedgeError("no command", "HTCondor gives the job's as the wrapper's arguments")
         ad = read_job_ad(inheritance)
         reason = left_alone(inheritance, ad)
         if reason is None:

@@ -6,6 +6,8 @@ opened, read and removed as those of version 2 are (ledge/kernel/cgroup2.py).
 
 from __future__ import annotations
 
+from ledge.kernel.cgroup2 import unescaped
+
 
 def own_paths(proc_self_cgroup: bytes) -> dict[bytes, bytes]:
     """One's own path by controller, from the text of /proc/self/cgroup (cgroups(7))."""
@@ -26,7 +28,7 @@ def mount_points(mountinfo: bytes) -> dict[bytes, tuple[bytes, bytes]]:
         if after.startswith(b"cgroup "):
             fields = before.split(b" ")
             for option in after.split(b" ")[2].split(b","):
-                found[option] = (fields[3], fields[4])
+                found[option] = (unescaped(fields[3]), unescaped(fields[4]))
     return found
 
 

@@ -29,8 +29,15 @@ def mount_point(mountinfo: bytes) -> bytes | None:
     for line in mountinfo.splitlines():
         fields, _, rest = line.partition(b" - ")
         if rest.startswith(b"cgroup2 "):
-            return fields.split(b" ")[4]
+            return unescaped(fields.split(b" ")[4])
     return None
+
+
+def unescaped(path: bytes) -> bytes:
+    """A path of /proc/self/mountinfo, in which some characters stand as octal escapes."""
+    for escape, character in ((b"040", b" "), (b"011", b"\t"), (b"012", b"\n"), (b"134", b"\\")):
+        path = path.replace(b"\\" + escape, character)
+    return path
 
 
 class Cgroup:
@@ -122,10 +129,10 @@ def _remove_tree(name: bytes, below: int) -> None:
     except OSError as error:
         if error.errno not in (EBUSY, ENOTEMPTY):
             raise
+    # A job may have taken its own rights away from a group that it made; there are no links here.
+    posix.chmod(name, 0o700, dir_fd=below)
     fd = posix.open(name, _DIRECTORY, dir_fd=below)
     try:
-        # A job may have taken its own rights away from a group that it made.
-        posix.fchmod(fd, 0o700)
         with posix.scandir(fd) as entries:
             children = [
                 e.name.encode("utf-8", "surrogateescape")
@@ -164,6 +171,8 @@ def parse_nested_keyed(text: bytes | None, name: str) -> dict[bytes, dict[bytes,
         return None
     figures: dict[bytes, dict[bytes, int]] = {}
     for line in text.splitlines():
+        if not line.strip():
+            raise ValueError(f"{name}: expected MAJOR:MINOR, not a blank line")
         key, *pairs = line.split()
         entry = figures.setdefault(key, {})
         for pair in pairs:

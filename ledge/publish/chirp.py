@@ -17,6 +17,7 @@ from ledge.classads import literal
 PATIENCE_SECONDS = 5.0
 _LONGEST_STRING = 480  # io_proxy_handler.cpp refuses an expression of more than 993 bytes
 _LARGEST_ANSWER = 4096
+_ADDRESS = b"0123456789abcdefABCDEF.:[]"
 
 
 class ChirpError(Exception):
@@ -31,9 +32,14 @@ class Starter:
     def __init__(self, config: bytes) -> None:
         """Raises ChirpError for contents that are not of that form."""
         words = config.split()
-        if len(words) != 3 or not words[1].isdigit():
+        if len(words) != 3:
             raise ChirpError(f"expected HOST PORT COOKIE in .chirp.config, not {len(words)} words")
-        self.host = words[0].decode("ascii", "replace").strip("[]")
+        # An address and no name: looking a name up knows no time limit.
+        if words[0].strip(_ADDRESS):
+            raise ChirpError(f"expected an address in .chirp.config, not {words[0]!r:.80}")
+        if not words[1].isdigit() or len(words[1]) > 5 or int(words[1]) > 65535:
+            raise ChirpError(f"expected a port in .chirp.config, not {words[1]!r:.80}")
+        self.host = words[0].decode("ascii").strip("[]")
         self.port = int(words[1])
         self.cookie = words[2]
 
@@ -96,7 +102,7 @@ def _limit(connection: _socket.socket, deadline: float) -> None:
 
 def _set_job_attr_delayed(name: str, value: int | float | str) -> bytes:
     if isinstance(value, str):
-        value = value[:_LONGEST_STRING]
+        value = value.encode("utf-8", "replace")[:_LONGEST_STRING].decode("utf-8", "ignore")
     return b"set_job_attr_delayed " + _word(name) + b" " + _word(literal(value))
 
 
