@@ -1,8 +1,7 @@
 """HTCondor's USER_JOB_WRAPPER: carries the plan out around one job.
 
 HTCondor manual, "USER_JOB_WRAPPER": it runs as the job's user with the job's command as its
-arguments; what it writes to $_CONDOR_WRAPPER_ERROR_FILE tells the starter that the wrapper, not
-the job, failed, and sends the job back to the queue.
+arguments. A job that it cannot run as the plan says goes back to the queue (ledge/refusal.py).
 
 Start-up is a contract (tests/unit/test_startup.py): every job waits for what is imported here.
 """
@@ -10,7 +9,7 @@ Start-up is a contract (tests/unit/test_startup.py): every job waits for what is
 from __future__ import annotations
 
 import posix
-from sys import argv, stderr
+from sys import argv
 
 from ledge.descriptors import hold_standard_streams
 from ledge.errors import CommandError, IsolationError, LedgeError
@@ -22,7 +21,7 @@ from ledge.plan import Plan
 from ledge.universe import checkpoints_itself, left_alone, read_job_ad
 
 PLAN_FILE = "/etc/condor-ledge/plan.json"
-_ERROR_FILE = b"_CONDOR_WRAPPER_ERROR_FILE"
+ERROR_FILE = b"_CONDOR_WRAPPER_ERROR_FILE"
 
 
 def main() -> None:
@@ -32,7 +31,7 @@ def main() -> None:
     try:
         inheritance = inherited(mask, len(argv) - 1, from_starter=True)
         # The starter sets it because there is a wrapper; a job that wrote there would be requeued.
-        inheritance.remove_variable(_ERROR_FILE)
+        inheritance.remove_variable(ERROR_FILE)
         if not inheritance.argv:
             raise LedgeError("no command", "HTCondor gives the job's as the wrapper's arguments")
         ad = read_job_ad(inheritance)
@@ -143,13 +142,6 @@ def _chirp_config(inheritance: Inheritance) -> bytes | None:
 
 
 def _refuse(problem: str) -> None:
-    """Tell the starter that the wrapper, not the job, failed; one line is all it takes."""
-    path = posix.environ.get(_ERROR_FILE)
-    line = f"condor-ledge: {problem}\n"
-    if path is None:
-        stderr.write(line)
-        posix._exit(1)
-    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_NOFOLLOW | posix.O_CLOEXEC
-    fd = posix.open(path, flags, 0o644)
-    posix.write(fd, line.encode("utf-8", "backslashreplace"))
-    posix._exit(1)
+    from ledge.refusal import refuse
+
+    refuse(problem, posix.environ.get(ERROR_FILE))
