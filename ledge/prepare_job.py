@@ -23,14 +23,23 @@ _LARGEST_AD = 1 << 22
 
 
 def main() -> None:
-    """Read the job ad, try the command, tell HTCondor; exit code 0 in any case."""
-    ad = _standard_input()
+    """Read the job ad, try the command, tell HTCondor; exit code 0 in any case.
+
+    A hook that fails holds the job. What fails here has nothing to do with the job, so it becomes a
+    warning in its event log (a message without a status code).
+    """
+    try:
+        answer = _answer(_standard_input())
+    except Exception as error:  # noqa: BLE001  # the outermost edge of the process
+        message = f"condor-ledge could not try the executable: {type(error).__name__}: {error}"
+        answer = f"HookStatusMessage = {literal(message)}\n"
+    posix.write(1, answer.encode("utf-8", "replace"))
+
+
+def _answer(ad: bytes) -> str:
     command = command_of(ad)
-    if command is None:
-        return
-    errno = trial(command)
-    if errno:
-        posix.write(1, refusal(command, errno).encode("utf-8", "replace"))
+    errno = trial(command) if command is not None else 0
+    return refusal(command, errno) if command is not None and errno else ""
 
 
 def command_of(ad: bytes) -> bytes | None:
