@@ -15,6 +15,7 @@ import posix
 from errno import EPERM
 
 from ledge.classads import attribute, literal, string
+from ledge.execution import describe_failure
 from ledge.kernel import syscalls
 
 _TRIED_UNIVERSES = (b"5", b"11")  # vanilla, parallel: elsewhere Cmd is not what is executed
@@ -93,8 +94,7 @@ def _stopped_execution(command: bytes) -> None:
 
 def refusal(command: bytes, errno: int) -> str:
     """The hook's answer: hold the job, in the words that the starter itself uses."""
-    text = command.decode("utf-8", "replace")
-    message = f"Failed to execute '{text}': (errno={errno}: '{posix.strerror(errno)}')"
+    message = describe_failure(command, errno)
     # HTCondor reads the old format, in which a backslash escapes nothing but a double quote.
     message = message.replace("\\", "/").replace('"', "'")
     return f"HookStatusCode = {errno}\nHookStatusMessage = {literal(message)}\n"

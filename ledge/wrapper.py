@@ -91,10 +91,9 @@ def _started(launch: Launch) -> Running:
 
 
 def _not_executed(inheritance: Inheritance, errno: int) -> CommandError:
-    command = inheritance.argv[0].decode("utf-8", "backslashreplace")
-    return CommandError(
-        f"Failed to execute '{command}': (errno={errno}: '{posix.strerror(errno)}')", errno
-    )
+    from ledge.execution import describe_failure
+
+    return CommandError(describe_failure(inheritance.path, errno), errno)
 
 
 def _run_as_it_is(inheritance: Inheritance, reason: str) -> None:

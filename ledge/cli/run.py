@@ -21,6 +21,7 @@ from ledge.attributes import isolation_attributes, usage_attributes
 from ledge.classads import literal
 from ledge.descriptors import hold_standard_streams
 from ledge.errors import CommandError, IsolationError, LedgeError
+from ledge.execution import describe_failure
 from ledge.inheritance import Inheritance, hold_signals, inherited
 from ledge.init import Launch
 from ledge.isolation import prepare
@@ -104,8 +105,8 @@ def _run(launch: Launch, output_fd: int) -> Ending:
         launch.discard()
         # Standard error has been let go of: say it where the usage would have gone.
         os.dup2(output_fd, 2)
-        path = os.fsdecode(launch.inheritance.path)
-        raise CommandError(f"{path}: {os.strerror(ending.exec_errno)}", ending.exec_errno)
+        problem = describe_failure(launch.inheritance.path, ending.exec_errno)
+        raise CommandError(problem, ending.exec_errno)
     return ending
 
 

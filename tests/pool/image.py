@@ -33,6 +33,7 @@ PACKAGES = (
     "initramfs-tools",
     "iproute2",
     "linux-image-cloud-amd64",
+    "openssh-client",
     "openssh-server",
     "procps",
     "python3",
@@ -164,20 +165,17 @@ def _make_disk(image: Image, progress: Progress) -> None:
         _install(root)
     with progress.step("making the disk", 10):
         _extract_kernel(image, root)
-        _run(
-            [host_needs.program("mke2fs"), "-q", "-t", "ext4", "-d", str(root)]
-            + ["-E", "lazy_itable_init=0,root_owner=0:0", str(image.disk), DISK_SIZE]
-        )
+        options = ["-q", "-t", "ext4", "-d", str(root), "-E", "lazy_itable_init=0,root_owner=0:0"]
+        _run([host_needs.program("mke2fs"), *options, str(image.disk), DISK_SIZE])
     facts = {"suite": SUITE, "condor": (root / "root/condor_version").read_text().split()[1]}
     image.facts.write_text(json.dumps(facts), encoding="ascii")
     shutil.rmtree(root)
 
 
 def _bootstrap(root: Path) -> None:
-    _isolated(
-        [host_needs.program("debootstrap"), "--variant=minbase", "--include=ca-certificates"]
-        + [SUITE, str(root), MIRROR, SUITE_SCRIPT]
-    )
+    options = ["--variant=minbase", "--include=ca-certificates"]
+    place = [SUITE, str(root), MIRROR, SUITE_SCRIPT]
+    _isolated([host_needs.program("debootstrap"), *options, *place])
 
 
 def _copy_guest_files(image: Image, root: Path) -> None:

@@ -19,7 +19,6 @@ from tests.pool.test_pool import shell
 
 PLAN_FILE = "/etc/condor-ledge/plan.json"
 CONFIGURATION_FILE = f"{CONFIG_DIRECTORY}/99-test-bad-input.conf"
-ERROR_FROM_STARTER = 21  # ULOG_REMOTE_ERROR of HTCondor's condor_event.h
 SYSCTL = "user.max_user_namespaces"
 
 MISSING_DIRECTORY: dict[str, Any] = {
@@ -84,7 +83,7 @@ def assert_refused(pool: Pool, problem: str) -> None:
     """A job does not run and goes back to the queue; its log has our line; nothing is left."""
     job = pool.submit(shell("touch ran"))
     job.wait("evicted", timeout=60)
-    errors = [event for event in job.events() if event.number == ERROR_FROM_STARTER]
+    errors = [event for event in job.events() if event.name == "remote error"]
     assert errors, "no error of the starter in the job's log"
     line = " ".join(errors[0].lines)
     assert "The job wrapper failed to execute the job: condor-ledge: " in line

@@ -21,6 +21,7 @@ EVENT_NUMBERS: dict[str, int] = {
     "unsuspended": 11,
     "held": 12,
     "released": 13,
+    "remote error": 21,
     "disconnected": 22,
     "reconnected": 23,
     "reconnect failed": 24,
