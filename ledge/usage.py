@@ -5,7 +5,7 @@ No I/O. None is "not measured", never zero; `unmeasured` says why.
 
 from __future__ import annotations
 
-from ledge.kernel.cgroup1 import parse_blkio
+from ledge.kernel.cgroup1 import parse_blkio_read
 from ledge.kernel.cgroup2 import (
     parse_flat_keyed,
     parse_nested_keyed,
@@ -25,6 +25,7 @@ CGROUP2_FILES = (
     "pids.peak",
 )
 CGROUP1_FILES = (
+    "cpuacct.usage",
     "cpuacct.usage_user",
     "cpuacct.usage_sys",
     "memory.max_usage_in_bytes",
@@ -33,7 +34,14 @@ CGROUP1_FILES = (
     "blkio.throttle.io_serviced_recursive",
     "pids.peak",
 )
-_PRESSURE = ("PressureCpuSomeSeconds", "PressureMemoryFullSeconds", "PressureIoFullSeconds")
+_NOT_IN_VERSION_1 = (
+    "SwapPeakBytes",
+    "BlockWriteBytes",
+    "BlockWriteOperations",
+    "PressureCpuSomeSeconds",
+    "PressureMemoryFullSeconds",
+    "PressureIoFullSeconds",
+)
 _IO_KEYS = (b"rbytes", b"wbytes", b"rios", b"wios")
 
 # The kernel that brought a file that older ones lack (cgroup-v2.rst, psi.rst).
@@ -91,19 +99,19 @@ def usage_of_cgroup2(
 def usage_of_cgroup1(texts: dict[str, bytes | None]) -> Usage:
     """The usage that the files CGROUP1_FILES of one job's groups of version 1 tell.
 
-    Version 1 has no pressure, and its memory.memsw counts memory and swap as one sum.
+    Version 1 has no pressure, its memory.memsw counts memory and swap as one sum, and its blkio
+    does not know for whom the kernel writes what was buffered: a zero there would be a lie.
     """
     usage = Usage("cgroup1")
-    _from(usage, texts, "cpuacct.usage_user", ("CpuUserSeconds",), _nanoseconds)
-    _from(usage, texts, "cpuacct.usage_sys", ("CpuSystemSeconds",), _nanoseconds)
+    _cpuacct(usage, texts)
     _from(usage, texts, "memory.max_usage_in_bytes", ("MemoryPeakBytes",), _single)
-    names = ("BlockReadBytes", "BlockWriteBytes")
-    _from(usage, texts, "blkio.throttle.io_service_bytes_recursive", names, parse_blkio)
-    names = ("BlockReadOperations", "BlockWriteOperations")
-    _from(usage, texts, "blkio.throttle.io_serviced_recursive", names, parse_blkio)
+    name = "blkio.throttle.io_service_bytes_recursive"
+    _from(usage, texts, name, ("BlockReadBytes",), _blkio_read)
+    name = "blkio.throttle.io_serviced_recursive"
+    _from(usage, texts, name, ("BlockReadOperations",), _blkio_read)
     _from(usage, texts, "pids.peak", ("ProcessesPeak",), _single)
     _from(usage, texts, "memory.oom_control", ("OomKills",), _oom_kills)
-    for name in ("SwapPeakBytes", *_PRESSURE):
+    for name in _NOT_IN_VERSION_1:
         usage.miss(name, "cgroup version 1 does not tell")
     return usage
 
@@ -112,7 +120,7 @@ def usage_of_processes(cpu_seconds: tuple[float, float]) -> Usage:
     """The usage that wait4(2) tells where there is no control group: CPU time and no more."""
     usage = Usage("processes")
     usage.figures["CpuUserSeconds"], usage.figures["CpuSystemSeconds"] = cpu_seconds
-    usage.miss("all else", "the node gave the job no control group")
+    usage.miss("all else", "the job had no control group of its own")
     return usage
 
 
@@ -149,9 +157,33 @@ def _cpu(text: bytes, name: str) -> tuple[float, float]:
     return figures[b"user_usec"] / 1e6, figures[b"system_usec"] / 1e6
 
 
-def _nanoseconds(text: bytes, name: str) -> tuple[float | None]:
-    value = parse_single(text, name)
-    return (None if value is None else value / 1e9,)
+def _cpuacct(usage: Usage, texts: dict[str, bytes | None]) -> None:
+    """CPU time: the sum is exact, its parts are counted in ticks and scaled to the sum.
+
+    The kernel does likewise for version 2 (cputime_adjust in kernel/sched/cputime.c).
+    """
+    names = ("CpuUserSeconds", "CpuSystemSeconds")
+    try:
+        total, user, system = [
+            parse_single(texts.get(f"cpuacct.{name}"), f"cpuacct.{name}")
+            for name in ("usage", "usage_user", "usage_sys")
+        ]
+    except ValueError as error:
+        reason = f"makes no sense: {error}"
+        total = user = system = None
+    else:
+        reason = "no cpuacct.usage, cpuacct.usage_user or cpuacct.usage_sys"
+    if total is None or user is None or system is None:
+        for name in names:
+            usage.miss(name, reason)
+        return
+    user_part = total * user // (user + system) if system else total
+    usage.figures[names[0]] = user_part / 1e9
+    usage.figures[names[1]] = (total - user_part) / 1e9
+
+
+def _blkio_read(text: bytes, name: str) -> tuple[int]:
+    return (parse_blkio_read(text, name),)
 
 
 def _single(text: bytes, name: str) -> tuple[int | None]:

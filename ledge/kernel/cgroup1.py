@@ -32,13 +32,13 @@ def mount_points(mountinfo: bytes) -> dict[bytes, tuple[bytes, bytes]]:
     return found
 
 
-def parse_blkio(text: bytes, name: str) -> tuple[int, int]:
-    """What was read and written over all devices: lines "MAJOR:MINOR Read NUMBER"."""
-    totals = {b"Read": 0, b"Write": 0}
+def parse_blkio_read(text: bytes, name: str) -> int:
+    """What was read over all devices: lines "MAJOR:MINOR Read NUMBER"."""
+    total = 0
     for line in text.splitlines():
         words = line.split()
-        if len(words) == 3 and words[1] in totals:
+        if len(words) == 3 and words[1] == b"Read":
             if not words[2].isdigit():
                 raise ValueError(f"{name}: expected a number, not {words[2]!r:.80}")
-            totals[words[1]] += int(words[2])
-    return totals[b"Read"], totals[b"Write"]
+            total += int(words[2])
+    return total

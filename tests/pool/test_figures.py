@@ -212,7 +212,7 @@ def test_what_cannot_be_read_is_undefined(ledge_pool: Pool) -> None:
     known = seconds_of_times(job.output().decode())
     print(f"wait4: ad {cpu_seconds(ad):.3f} known {known:.2f} {ad['ChirpLedgeUnmeasured']}")
     assert ad["ChirpLedgeTracking"] == "processes"
-    assert ad["ChirpLedgeUnmeasured"] == "all else: the node gave the job no control group"
+    assert ad["ChirpLedgeUnmeasured"] == "all else: the job had no control group of its own"
     assert known <= cpu_seconds(ad) < known + 0.5
     missing = ("MemoryPeakBytes", "BlockWriteBytes", "ProcessesPeak", "SwapPeakBytes")
     assert not [name for name in missing if "ChirpLedge" + name in ad]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from ledge.kernel.cgroup1 import mount_points, own_paths, parse_blkio
+from ledge.kernel.cgroup1 import mount_points, own_paths, parse_blkio_read
 from ledge.usage import CGROUP1_FILES, usage_of_cgroup1
 from tests.unit import captured
 
 TEXTS: dict[str, bytes | None] = {
+    "cpuacct.usage": b"1764000000\n",
     "cpuacct.usage_user": b"1500000000\n",
-    "cpuacct.usage_sys": b"250000000\n",
+    "cpuacct.usage_sys": b"264000000\n",
     "memory.max_usage_in_bytes": b"1048576\n",
     "memory.oom_control": b"oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
     "blkio.throttle.io_service_bytes_recursive": (
@@ -47,16 +48,39 @@ def test_every_file() -> None:
     usage = usage_of_cgroup1(TEXTS)
     assert {name: value for name, value in usage.figures.items() if value is not None} == {
         "CpuUserSeconds": 1.5,
-        "CpuSystemSeconds": 0.25,
+        "CpuSystemSeconds": 0.264,
         "MemoryPeakBytes": 1048576,
         "BlockReadBytes": 4096,
-        "BlockWriteBytes": 8192,
         "BlockReadOperations": 3,
-        "BlockWriteOperations": 3,
         "ProcessesPeak": 7,
         "OomKills": 2,
     }
     assert usage.tracking == "cgroup1"
+
+
+@pytest.mark.parametrize(
+    ("total", "user", "system", "expected"),
+    [
+        (1000, 3, 1, (750, 250)),
+        (1000, 0, 0, (1000, 0)),  # shorter than a tick
+        (1000, 0, 4, (0, 1000)),
+        (1000, 4, 0, (1000, 0)),
+    ],
+)
+def test_ticks_are_scaled_to_the_exact_sum(
+    total: int, user: int, system: int, expected: tuple[int, int]
+) -> None:
+    counts = {"usage": total, "usage_user": user, "usage_sys": system}
+    texts = {f"cpuacct.{name}": b"%d\n" % (count * 10**6) for name, count in counts.items()}
+    figures = usage_of_cgroup1({**TEXTS, **texts}).figures
+    milliseconds = [figures[f"Cpu{part}Seconds"] for part in ("User", "System")]
+    assert milliseconds == [part / 1000 for part in expected]
+
+
+def test_writes_are_not_told_to_be_zero() -> None:
+    figures = usage_of_cgroup1(TEXTS).figures
+    assert figures["BlockWriteBytes"] is None
+    assert figures["BlockWriteOperations"] is None
 
 
 @pytest.mark.parametrize("file", CGROUP1_FILES)
@@ -68,4 +92,4 @@ def test_a_bad_file_is_no_zero(file: str, text: bytes | None) -> None:
 
 def test_garbage_is_refused_naming_the_file() -> None:
     with pytest.raises(ValueError, match=r"^blkio\.x: expected a number"):
-        parse_blkio(b"8:0 Read x\n", "blkio.x")
+        parse_blkio_read(b"8:0 Read x\n", "blkio.x")
