@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.cgroups import Slice
-from tests.kernel.starter import Starter, User
+from tests.kernel.starter import SIGNALS_OF_LIBC, Starter, User, set_default_disposition
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -74,6 +74,16 @@ def starter_without_cgroup(installed: Path, execute: Path, user: User) -> Iterat
     starter = Starter(installed / "job_wrapper", execute, user, None)
     yield starter
     starter.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_ignored() -> None:
+    """Undo what whoever started the tests ignores (nohup, a service manager), but for Python's."""
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    for reserved in SIGNALS_OF_LIBC:
+        set_default_disposition(reserved)
 
 
 @pytest.fixture

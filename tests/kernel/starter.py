@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import select
 import signal
 import tempfile
@@ -21,6 +22,17 @@ from tests.kernel.cgroups import Slice
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_DUMPABLE = 4
 PATIENCE_SECONDS = 20.0
+
+
+# Signals that libc keeps for itself: its own functions refuse to touch them.
+SIGNALS_OF_LIBC = (32, 33)
+_SYS_RT_SIGACTION = 13 if platform.machine() == "x86_64" else 134
+
+
+def set_default_disposition(number: int) -> None:
+    """Set SIG_DFL by the system call itself."""
+    sigaction = bytes(32)  # handler, flags, restorer and mask, all zero
+    _libc.syscall(_SYS_RT_SIGACTION, number, sigaction, None, ctypes.c_size_t(8))
 
 
 class User:

@@ -28,12 +28,25 @@ def pool(pytestconfig: pytest.Config) -> Iterator[Pool]:
 
 
 @pytest.fixture(scope="session")
-def _installed(pool: Pool) -> None:
+def _package(pool: Pool) -> None:
     """condor-ledge, installed once a session from this source tree."""
     pool.install(SOURCE_ROOT)
 
 
+@pytest.fixture(scope="module")
+def _installed(pool: Pool, _package: None) -> None:
+    """condor-ledge, installed and switched on, whatever the module before left behind."""
+    pool.plugin_on()
+
+
 @pytest.fixture
 def ledge_pool(pool: Pool, _installed: None) -> Pool:
-    """The pool with condor-ledge installed."""
+    """The pool with condor-ledge."""
+    return pool
+
+
+@pytest.fixture(scope="module")
+def plain_pool(pool: Pool) -> Pool:
+    """The pool as it is without condor-ledge."""
+    pool.plugin_off()
     return pool

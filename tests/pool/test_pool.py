@@ -15,15 +15,15 @@ def shell(line: str, more: str = "") -> str:
 
 
 @pytest.fixture(scope="session")
-def failing_job(pool: Pool) -> Job:
-    job = pool.submit(shell("echo out; echo err >&2; exit 7"), name="seven")
+def failing_job(plain_pool: Pool) -> Job:
+    job = plain_pool.submit(shell("echo out; echo err >&2; exit 7"), name="seven")
     job.wait("terminated")
     return job
 
 
-def test_versions(pool: Pool) -> None:
-    assert "$CondorVersion: 25." in pool.root("condor_version").stdout
-    assert pool.root("stat -fc %T /sys/fs/cgroup").stdout == "cgroup2fs\n"
+def test_versions(plain_pool: Pool) -> None:
+    assert "$CondorVersion: 25." in plain_pool.root("condor_version").stdout
+    assert plain_pool.root("stat -fc %T /sys/fs/cgroup").stdout == "cgroup2fs\n"
 
 
 def test_exit_code_arrives_in_the_ad(failing_job: Job) -> None:
@@ -42,8 +42,8 @@ def test_events(failing_job: Job) -> None:
     assert names[-1] == "terminated"
 
 
-def test_hold_release_and_remove(pool: Pool) -> None:
-    job = pool.submit("executable = /bin/sleep\narguments = 600", user="bob")
+def test_hold_release_and_remove(plain_pool: Pool) -> None:
+    job = plain_pool.submit("executable = /bin/sleep\narguments = 600", user="bob")
     job.wait("executing")
     job.hold()
     job.wait("held")
@@ -57,8 +57,8 @@ def test_hold_release_and_remove(pool: Pool) -> None:
     assert job.ad()["JobStatus"] == 3
 
 
-def test_suspend_and_continue(pool: Pool) -> None:
-    job = pool.submit("executable = /bin/sleep\narguments = 600")
+def test_suspend_and_continue(plain_pool: Pool) -> None:
+    job = plain_pool.submit("executable = /bin/sleep\narguments = 600")
     job.wait("executing")
     job.suspend()
     job.wait("suspended")
@@ -70,17 +70,17 @@ def test_suspend_and_continue(pool: Pool) -> None:
     job.wait("aborted", strict=False)
 
 
-def test_two_users_at_once(pool: Pool) -> None:
+def test_two_users_at_once(plain_pool: Pool) -> None:
     users = ("alice", "bob")
     description = shell("id -un; id -Gn; sleep 1")
-    jobs = pool.submit_all([Submission(description, user, "who") for user in users])
+    jobs = plain_pool.submit_all([Submission(description, user, "who") for user in users])
     for job in jobs:
         job.wait("terminated")
     assert [job.output() for job in jobs] == [b"alice\nalice physics\n", b"bob\nbob physics\n"]
 
 
-def test_files_and_many_processes(pool: Pool) -> None:
-    job = pool.submit(
+def test_files_and_many_processes(plain_pool: Pool) -> None:
+    job = plain_pool.submit(
         "executable = hello\narguments = $(Process)\ntransfer_input_files = data\n"
         "should_transfer_files = YES\nqueue 3\n",
         files={"hello": '#!/bin/sh\ncat data; echo "$1"\n', "data": "hello\n"},
@@ -91,30 +91,31 @@ def test_files_and_many_processes(pool: Pool) -> None:
     assert outputs == [b"hello\n0\n", b"hello\n1\n", b"hello\n2\n"]
 
 
-def test_configured_takes_effect_and_ends(pool: Pool) -> None:
+def test_configured_takes_effect_and_ends(plain_pool: Pool) -> None:
     held = "SYSTEM_PERIODIC_HOLD = JobStatus == 1\nSYSTEM_PERIODIC_HOLD_REASON = \"told so\""
-    with pool.configured(held):
-        job = pool.submit("executable = /bin/true\nrequirements = False")
+    with plain_pool.configured(held):
+        job = plain_pool.submit("executable = /bin/true\nrequirements = False")
         assert "told so" in job.wait("held").lines
-    after = pool.root("condor_config_val SYSTEM_PERIODIC_HOLD", check=False)
+    after = plain_pool.root("condor_config_val SYSTEM_PERIODIC_HOLD", check=False)
     assert "not defined" in after.stderr.lower()
     job.remove()
 
 
-def test_memory_limit_of_the_slice(pool: Pool) -> None:
-    job = pool.submit("executable = /bin/sleep\narguments = 600\nrequest_memory = 256")
+def test_memory_limit_of_the_slice(plain_pool: Pool) -> None:
+    job = plain_pool.submit("executable = /bin/sleep\narguments = 600\nrequest_memory = 256")
     job.wait("executing")
-    limits = pool.root("cat /sys/fs/cgroup/system.slice/condor.service/htcondor/*.slice/memory.max")
+    base = "/sys/fs/cgroup/system.slice/condor.service/htcondor"
+    limits = plain_pool.root(f"cat {base}/*.slice/memory.max")
     assert str(256 << 20) in limits.stdout.split()
     job.remove()
 
 
-def test_put_and_get(pool: Pool) -> None:
-    pool.put(b"\0\xff", "/home/carol/some/file", owner="carol", mode=0o600)
-    assert pool.get("/home/carol/some/file") == b"\0\xff"
-    assert pool.run_as("carol", "stat -c '%U %a' some/file").stdout == "carol 600\n"
+def test_put_and_get(plain_pool: Pool) -> None:
+    plain_pool.put(b"\0\xff", "/home/carol/some/file", owner="carol", mode=0o600)
+    assert plain_pool.get("/home/carol/some/file") == b"\0\xff"
+    assert plain_pool.run_as("carol", "stat -c '%U %a' some/file").stdout == "carol 600\n"
 
 
-def test_failure_shows_the_output(pool: Pool) -> None:
+def test_failure_shows_the_output(plain_pool: Pool) -> None:
     with pytest.raises(CommandError, match="sad words"):
-        pool.root("echo sad words; exit 3")
+        plain_pool.root("echo sad words; exit 3")
