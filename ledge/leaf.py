@@ -31,7 +31,11 @@ class Leaf:
         self.name = name
         self.mount_point = mounted
         self.root = slice_.make(name)
-        self.job = self.root.make(b"job")
+        try:
+            self.job = self.root.make(b"job")
+        except OSError:
+            self.remove()
+            raise
 
     def descriptors(self) -> tuple[int, ...]:
         """The descriptors that whoever reads the figures at the end must keep."""

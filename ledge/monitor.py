@@ -55,8 +55,10 @@ class Running:
         """
         while not self.report.started and read_report(self.hear, self.report):
             pass
-        if self.report.failed_step is not None:
+        if not self.report.started:
             posix.waitpid(self.init, 0)
+            if self.report.failed_step is None:
+                raise IsolationError("init ended before it could start the job")
             raise _isolation_error(self.report.failed_step, self.report.errno)
         release_descriptors((self.hear, *self.launch.descriptors(), *keep))
 
