@@ -14,7 +14,7 @@ def shell(line: str, more: str = "") -> str:
     return f"executable = /bin/sh\narguments = \"-c '{line}'\"\n{more}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def failing_job(plain_pool: Pool) -> Job:
     job = plain_pool.submit(shell("echo out; echo err >&2; exit 7"), name="seven")
     job.wait("terminated")
