@@ -67,6 +67,24 @@ touched = b"x" * (100 << 20)
 time.sleep(0.2)
 """
 
+# Started twice in one execution: the second start finds the checkpoint of the first.
+CHECKPOINTING = """#!/usr/bin/python3 -ISE
+import os, resource, sys
+used = 0.0
+while used < 1.5:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    used = usage.ru_utime + usage.ru_stime
+with open("state", "a") as state:
+    state.write(f"{used}" + chr(10))
+sys.exit(85 if len(open("state").readlines()) == 1 else 0)
+"""
+CHECKPOINTS = """executable = checkpointing
+should_transfer_files = YES
+checkpoint_exit_code = 85
+transfer_checkpoint_files = state
+transfer_output_files = state
+"""
+
 WRITE = "dd if=/dev/zero of=$_CONDOR_SCRATCH_DIR/blob bs=1M count=64 conv=fsync"
 SLEEP = f"for i in $(seq {SLEEPERS}); do sleep 3 & done; wait"
 
@@ -123,6 +141,7 @@ def jobs(pool: Pool, _installed: None) -> dict[str, Job]:
         ),
         "true": Submission("executable = /bin/true"),
         "write": Submission(shell(WRITE)),
+        "checkpoints": Submission(CHECKPOINTS, files={"checkpointing": CHECKPOINTING}),
         "touch": Submission("executable = touch", files={"touch": TOUCH}),
         "sleep": Submission(shell(SLEEP)),
     }
@@ -181,6 +200,16 @@ def test_processes_peak(batch: dict[str, dict[str, Any]]) -> None:
 def test_swap_peak_is_measured_and_zero(pool: Pool, batch: dict[str, dict[str, Any]]) -> None:
     assert pool.root("cat /proc/swaps").stdout.count("\n") == 1
     assert {ad["ChirpLedgeSwapPeakBytes"] for ad in batch.values()} == {0}
+
+
+def test_the_starts_of_a_self_checkpointing_job_are_added_up(jobs: dict[str, Job]) -> None:
+    job = jobs["checkpoints"]
+    job.wait("terminated", PATIENCE_SECONDS)
+    used = [float(line) for line in job.file("state").split()]
+    assert len(used) == 2
+    ad = job.ad()
+    told = ad["ChirpLedgeCpuUserSeconds"] + ad["ChirpLedgeCpuSystemSeconds"]
+    assert sum(used) <= told <= sum(used) * 1.1 + 0.2
 
 
 def test_cpu_of_many_short_processes(pool: Pool, jobs: dict[str, Job]) -> None:
