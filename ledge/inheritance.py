@@ -24,7 +24,8 @@ class Inheritance:
 
     `path` is what is executed; `argv` and `environ` are lists of bytes; `ignored` are the signals
     that the job ignores; `leads_session` says whether the job is to lead a session of its own, as
-    the wrapper does.
+    the wrapper does. A session with a terminal cannot be had twice: there the job stays in ours,
+    and hears the terminal's signals itself.
     """
 
     __slots__ = ("path", "argv", "environ", "mask", "ignored", "umask", "leads_session")
@@ -36,7 +37,7 @@ class Inheritance:
         self.mask = mask
         self.ignored: set[int] = set()
         self.umask = posix.umask(_OUR_UMASK)
-        self.leads_session = posix.getsid(0) == posix.getpid()
+        self.leads_session = posix.getsid(0) == posix.getpid() and not _has_terminal()
 
     def variable(self, name: bytes) -> bytes | None:
         """The value of an environment variable of the job."""
@@ -66,6 +67,14 @@ class Inheritance:
         posix.umask(self.umask)
         self.restore_signals()
         syscalls.execve(self.path, self.argv, self.environ)
+
+
+def _has_terminal() -> bool:
+    try:
+        posix.close(posix.open("/dev/tty", posix.O_RDONLY | posix.O_NOCTTY | posix.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def hold_signals() -> set[int]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import classad2
@@ -53,6 +55,24 @@ def test_the_exit_status_is_the_commands_own(run: Tool, status: int) -> None:
 
 def test_death_by_a_signal(run: Tool) -> None:
     assert run("--", "/bin/sh", "-c", "kill -USR1 $$").returncode == -signal.SIGUSR1
+
+
+def test_the_terminals_interrupt_reaches_the_command(run: Tool) -> None:
+    """As from a shell, and as from ssh, where the tool itself leads the terminal's session."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        run.user.become()
+        os.chdir(run.directory)
+        os.execv(PYTHON, [*run.line, "run", "--", "/bin/sh", "-c", "echo ready; exec sleep 20"])
+    seen = b""
+    while b"ready" not in seen:
+        seen += os.read(terminal, 1024)
+    os.write(terminal, b"\x03")
+    began = time.monotonic()
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.WTERMSIG(status) == signal.SIGINT
+    assert time.monotonic() - began < 10
 
 
 def test_the_usage_is_a_classad_on_standard_error_alone(run: Tool) -> None:
