@@ -22,13 +22,14 @@ from ledge import report
 from ledge.descriptors import release_descriptors
 from ledge.inheritance import Inheritance
 from ledge.kernel import syscalls
-from ledge.kernel.mounts import Cgroup2, Operation
+from ledge.kernel.mounts import Cgroup2
 from ledge.leaf import Leaf
 
 TYPE_CHECKING = False  # what is imported below costs every job some ms
 if TYPE_CHECKING:
     from typing import Callable
 
+    from ledge.kernel.mounts import Operation
     from ledge.leaf_v1 import LeafV1
 
 NAMESPACE_FLAGS = {

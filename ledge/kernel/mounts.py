@@ -14,21 +14,21 @@ from ledge.kernel import syscalls as sys
 _HARMLESS = sys.MS_NOSUID | sys.MS_NODEV | sys.MS_NOEXEC
 
 
-class Operation:
-    """One step; `execute` raises OSError."""
+TYPE_CHECKING = False  # what is imported below costs every job some ms
+if TYPE_CHECKING:
+    from typing import Protocol
 
-    __slots__ = ()
+    class Operation(Protocol):
+        """One step."""
 
-    def describe(self) -> str:
-        """Say what the step does, as the end of "cannot …"."""
-        raise NotImplementedError
+        def describe(self) -> str:
+            """Say what the step does, as the end of "cannot …"."""
 
-    def execute(self) -> None:
-        """Carry it out. Raises OSError."""
-        raise NotImplementedError
+        def execute(self) -> None:
+            """Carry it out. Raises OSError."""
 
 
-class Slave(Operation):
+class Slave:
     """Let the node's later mounts (automounts, CVMFS) into the job, and none of the job's out."""
 
     __slots__ = ()
@@ -40,7 +40,7 @@ class Slave(Operation):
         sys.mount(b"none", b"/", None, sys.MS_REC | sys.MS_SLAVE)
 
 
-class Proc(Operation):
+class Proc:
     """A /proc that shows the PID namespace of whoever mounts it."""
 
     __slots__ = ()
@@ -52,7 +52,7 @@ class Proc(Operation):
         sys.mount(b"proc", b"/proc", b"proc", _HARMLESS)
 
 
-class Mqueue(Operation):
+class Mqueue:
     """The POSIX message queues of the IPC namespace of whoever mounts it, at /dev/mqueue."""
 
     __slots__ = ()
@@ -64,7 +64,7 @@ class Mqueue(Operation):
         sys.mount(b"mqueue", b"/dev/mqueue", b"mqueue", _HARMLESS)
 
 
-class Cgroup2(Operation):
+class Cgroup2:
     """The cgroup2 tree as the cgroup namespace of whoever mounts it shows it.
 
     mount(2) refuses to put cgroup2 directly over itself (EBUSY); a detached mount may be moved
@@ -89,7 +89,7 @@ class Cgroup2(Operation):
         posix.close(filesystem)
 
 
-class Tmpfs(Operation):
+class Tmpfs:
     """An empty tmpfs that everybody may write to; its pages are charged to who touches them."""
 
     __slots__ = ("target",)
@@ -104,7 +104,7 @@ class Tmpfs(Operation):
         sys.mount(b"tmpfs", self.target, b"tmpfs", sys.MS_NOSUID | sys.MS_NODEV, b"mode=1777")
 
 
-class PrivateDirectory(Operation):
+class PrivateDirectory:
     """The directory `backing`, made if need be in a directory that is there, at `target`.
 
     What the job needs of the old contents (`keep`: its scratch directory, say, where a personal
@@ -133,7 +133,7 @@ class PrivateDirectory(Operation):
         sys.mount(self.backing, self.target, None, sys.MS_BIND | sys.MS_REC)
 
 
-class Bind(Operation):
+class Bind:
     """`source` seen at `target`, read-only if wished; the mounts below `source` stay behind.
 
     A read-only remount must repeat the flags that a more privileged namespace has locked.

@@ -3,6 +3,8 @@
 Every kind says what is submitted, what is done to the job while it runs, and how it must end, so
 that two runs cannot agree in having failed alike. A job finds its submit directory, which is on
 a file system that all nodes share, in the variable PLACE: what it puts there is seen at once.
+
+It is one table, and so one file, although a long one: whoever adds a kind sees what there is.
 """
 
 from __future__ import annotations
