@@ -26,9 +26,9 @@ def add_earlier_starts(usage: Usage, scratch: bytes) -> None:
     path = scratch + b"/" + PRIVATE + b"/usage"
     earlier = _read(path)
     if earlier is not None:
-        usage.figures = {
-            name: _total(name, value, earlier.get(name)) for name, value in usage.figures.items()
-        }
+        for name, value in usage.figures.items():
+            if value is not None:
+                _add(usage, name, value, earlier.get(name))
     try:
         make_private_directory(scratch)
         _write(path, usage)
@@ -46,18 +46,21 @@ def _write(path: bytes, usage: Usage) -> None:
         posix.close(fd)
 
 
-def _total(name: str, value: int | float | None, earlier: int | float | None) -> int | float | None:
-    if value is None or earlier is None:
-        return None
-    return max(value, earlier) if "Peak" in name else value + earlier
+def _add(usage: Usage, name: str, value: int | float, earlier: int | float | None) -> None:
+    if earlier is None:
+        usage.miss(name, "not measured in every start of the job")
+    else:
+        usage.figures[name] = max(value, earlier) if "Peak" in name else value + earlier
 
 
 def _read(path: bytes) -> dict[str, int | float] | None:
-    """The figures of earlier starts; None before the first, or if the job spoilt the file."""
+    """The figures of earlier starts, without those that the job spoilt; None before the first."""
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError:
+        return {}
     try:
         text = posix.read(fd, _LARGEST_FILE).decode("ascii", "replace")
     finally:
@@ -66,7 +69,7 @@ def _read(path: bytes) -> dict[str, int | float] | None:
     for line in text.splitlines():
         name, _, value = line.partition(" ")
         try:
-            figures[name] = float(value) if "." in value else int(value)
+            figures[name] = int(value) if value.isdigit() else float(value)
         except ValueError:
-            return None
+            continue
     return figures
