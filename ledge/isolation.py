@@ -1,7 +1,8 @@
 """From a plan to what is to be done on this node: namespaces, mounts, control group.
 
-The only I/O here is looking: which of /tmp and /var/tmp HTCondor has made private already, which
-directories the job must go on seeing, whether we are root.
+It looks which of /tmp and /var/tmp HTCondor has made private already, which directories the job
+must go on seeing and whether we are root; and it makes the directory and the control group that the
+job is going to have.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ def prepare(
     where they are below a directory that becomes private.
     """
     operations = plan_operations(plan, scratch, (scratch, _working_directory(), *keep))
-    leaf = _leaf() if plan.cgroup == "leaf" else None
     namespaces = plan.namespaces
     if namespaces and not _may_administer():
         namespaces = ("user", *namespaces)
+    # Last: from here on there is something to be removed again.
+    leaf = _leaf() if plan.cgroup == "leaf" else None
     return Launch(inheritance, namespaces, operations, leaf)
 
 

@@ -36,7 +36,11 @@ class Ending:
 
 
 class Running:
-    """A job on its way: start() it, do other things, confirm() that it runs, wait() for its end."""
+    """A job on its way: start() it, do other things, confirm() that it runs, wait() for its end.
+
+    The control groups of a job that did not come to run are removed here; those of one that ran
+    are left to whoever reads its figures (ledge/settle.py).
+    """
 
     __slots__ = ("launch", "init", "hear", "report")
 
@@ -57,6 +61,7 @@ class Running:
             pass
         if not self.report.started:
             posix.waitpid(self.init, 0)
+            self.launch.discard()
             if self.report.failed_step is None:
                 raise IsolationError("init ended before it could start the job")
             raise _isolation_error(self.report.failed_step, self.report.errno)
@@ -72,6 +77,8 @@ class Running:
         while read_report(self.hear, self.report):
             pass
         posix.close(self.hear)
+        if self.report.exec_errno is not None:
+            self.launch.discard()
         return _ending(self.report, init_status, cpu_seconds)
 
 
@@ -85,6 +92,7 @@ def start(launch: Launch) -> Running:
     try:
         init = start_init(launch, hear, tell)
     except OSError as error:
+        launch.discard()
         step = f"create the namespaces {', '.join(launch.namespaces)}"
         raise _isolation_error(step, error.errno or 0) from None
     finally:

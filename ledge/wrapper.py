@@ -14,9 +14,8 @@ from sys import argv
 from ledge.descriptors import hold_standard_streams
 from ledge.errors import CommandError, IsolationError, LedgeError
 from ledge.inheritance import Inheritance, hold_signals, inherited
-from ledge.init import Launch
 from ledge.isolation import prepare
-from ledge.monitor import Running, end_as, start
+from ledge.monitor import end_as, start
 from ledge.plan import Plan
 from ledge.universe import checkpoints_itself, left_alone, read_job_ad
 
@@ -53,17 +52,18 @@ def _run_isolated(inheritance: Inheritance, adds_up: bool) -> None:
     chirp_config = _chirp_config(inheritance)
     try:
         launch = prepare(plan, inheritance, _scratch(inheritance))
-        running = _started(launch)
+        running = start(launch)
+        # While init is at work, load what the end of the job will need.
+        from ledge.settle import measure, report_usage
+
+        running.confirm()
     except IsolationError as error:
         if plan.on_failure != "run":
             raise
         _run_as_it_is(inheritance, str(error))
         return
-    from ledge.settle import measure, report_usage
-
     ending = running.wait()
     if ending.exec_errno is not None:
-        launch.discard()
         raise _not_executed(inheritance, ending.exec_errno)
     try:
         usage = measure(launch, ending)
@@ -75,19 +75,6 @@ def _run_isolated(inheritance: Inheritance, adds_up: bool) -> None:
     finally:
         # Whatever goes wrong with the figures, the job has ended as it has ended.
         end_as(ending.status)
-
-
-def _started(launch: Launch) -> Running:
-    try:
-        running = start(launch)
-        # While init is at work, load what the end of the job will need.
-        import ledge.settle  # noqa: F401
-
-        running.confirm()
-    except IsolationError:
-        launch.discard()
-        raise
-    return running
 
 
 def _not_executed(inheritance: Inheritance, errno: int) -> CommandError:

@@ -94,15 +94,10 @@ def _prepare(plan: Plan, inheritance: Inheritance, scratch: bytes, path: bytes) 
 
 
 def _run(launch: Launch, output_fd: int) -> Ending:
-    try:
-        running = start(launch)
-        running.confirm(keep=(output_fd,))
-    except IsolationError:
-        launch.discard()
-        raise
+    running = start(launch)
+    running.confirm(keep=(output_fd,))
     ending = running.wait()
     if ending.exec_errno is not None:
-        launch.discard()
         # Standard error has been let go of: say it where the usage would have gone.
         os.dup2(output_fd, 2)
         problem = describe_failure(launch.inheritance.path, ending.exec_errno)
