@@ -33,7 +33,7 @@ def main() -> None:
         answer = _answer(_standard_input())
     except Exception as error:  # noqa: BLE001  # the outermost edge of the process
         message = f"condor-ledge could not try the executable: {type(error).__name__}: {error}"
-        answer = f"HookStatusMessage = {literal(message)}\n"
+        answer = _status_message(message)
     posix.write(1, answer.encode("utf-8", "replace"))
 
 
@@ -94,10 +94,13 @@ def _stopped_execution(command: bytes) -> None:
 
 def refusal(command: bytes, errno: int) -> str:
     """The hook's answer: hold the job, in the words that the starter itself uses."""
-    message = describe_failure(command, errno)
-    # HTCondor reads the old format, in which a backslash escapes nothing but a double quote.
-    message = message.replace("\\", "/").replace('"', "'")
-    return f"HookStatusCode = {errno}\nHookStatusMessage = {literal(message)}\n"
+    return f"HookStatusCode = {errno}\n" + _status_message(describe_failure(command, errno))
+
+
+def _status_message(message: str) -> str:
+    """HTCondor reads the old format, in which a backslash escapes nothing but a double quote."""
+    plain = message.replace("\\", "/").replace('"', "'")
+    return f"HookStatusMessage = {literal(plain)}\n"
 
 
 def _standard_input() -> bytes:

@@ -13,6 +13,10 @@ from ledge.kernel.cgroup2 import (
     parse_single,
 )
 
+TYPE_CHECKING = False  # what is imported below costs every job some ms
+if TYPE_CHECKING:
+    from typing import Callable
+
 CGROUP2_FILES = (
     "cpu.stat",
     "cpu.pressure",
@@ -210,8 +214,3 @@ def _pressure_full(text: bytes, name: str) -> tuple[float | None]:
 
 def _oom_kills(text: bytes, name: str) -> tuple[int | None]:
     return (parse_flat_keyed(text, name).get(b"oom_kill"),)
-
-
-TYPE_CHECKING = False  # typing costs every job 5 ms
-if TYPE_CHECKING:
-    from typing import Callable

@@ -122,7 +122,7 @@ class Cgroup:
         posix.close(self.fd)
 
 
-def _remove_tree(name: bytes, below: int) -> None:
+def _remove_tree(name: bytes | str, below: int) -> None:
     try:
         posix.rmdir(name, dir_fd=below)
         return
@@ -134,11 +134,7 @@ def _remove_tree(name: bytes, below: int) -> None:
     fd = posix.open(name, _DIRECTORY, dir_fd=below)
     try:
         with posix.scandir(fd) as entries:
-            children = [
-                e.name.encode("utf-8", "surrogateescape")
-                for e in entries
-                if e.is_dir(follow_symlinks=False)
-            ]
+            children = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         for child in children:
             _remove_tree(child, fd)
     finally:
