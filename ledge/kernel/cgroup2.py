@@ -12,6 +12,10 @@ import posix
 from errno import EBUSY, ENODEV, ENOENT, ENOTEMPTY, EOPNOTSUPP
 from time import sleep
 
+TYPE_CHECKING = False  # what is imported below costs every job some ms
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _LARGEST_FILE = 1 << 20
 
@@ -84,11 +88,23 @@ class Cgroup:
         finally:
             posix.close(fd)
 
-    def enable_controllers_of(self, parent: Cgroup) -> None:
-        """Give the children of this group the controllers that the children of `parent` have."""
+    def enable_controllers_of(self, parent: Cgroup, patience_seconds: float = 2.0) -> None:
+        """Give the children of this group the controllers that the children of `parent` have.
+
+        Nobody may live in this group. A process that was in it and has been reaped can still be
+        on its way out of it (from Linux 6.19 on it leaves only when it is switched away from), so
+        EBUSY is tried again for a while. Raises OSError.
+        """
         names = (parent.read("cgroup.subtree_control") or b"").split()
-        if names:
-            self.write("cgroup.subtree_control", b" ".join([b"+" + name for name in names]))
+        value = b" ".join([b"+" + name for name in names])
+        for pause in _pauses(patience_seconds) if names else ():
+            try:
+                self.write("cgroup.subtree_control", value)
+                return
+            except OSError as error:
+                if error.errno != EBUSY or pause is None:
+                    raise
+            sleep(pause)
 
     def kill(self) -> None:
         """Kill every process in the group and below it (cgroup.kill, Linux 5.14)."""
@@ -103,23 +119,31 @@ class Cgroup:
 
         A process that has just been reaped can keep its group busy for some milliseconds.
         """
-        waited, pause = 0.0, 0.001
-        while True:
+        for pause in _pauses(patience_seconds):
             try:
                 _remove_tree(name, self.fd)
                 return True
             except FileNotFoundError:
                 return True
             except OSError as error:
-                if error.errno not in (EBUSY, ENOTEMPTY) or waited >= patience_seconds:
+                if error.errno not in (EBUSY, ENOTEMPTY) or pause is None:
                     return False
             sleep(pause)
-            waited += pause
-            pause = min(pause * 2, 0.05)
+        return False
 
     def close(self) -> None:
         """Close the descriptor."""
         posix.close(self.fd)
+
+
+def _pauses(patience_seconds: float) -> Iterator[float | None]:
+    """The seconds to wait after each failure; None after the last one."""
+    waited, pause = 0.0, 0.0005
+    while waited < patience_seconds:
+        yield pause
+        waited += pause
+        pause = min(pause * 2, 0.05)
+    yield None
 
 
 def _remove_tree(name: bytes | str, below: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from typing import Callable
@@ -175,6 +176,44 @@ def test_any_bytes_are_at_most_no_answer(text: bytes) -> None:
     own_path(text)
     for line in (text, b"1 2 3 4 5 - cgroup2 " + text):
         mount_point(line)
+
+
+class _Leaving(Cgroup):
+    """A group that somebody is still on the way out of: EBUSY, until the last refusal is used up.
+
+    The kernel shows this for microseconds after a process was reaped, too seldom for a test.
+    """
+
+    refusals = 0
+
+    def write(self, name: str, value: bytes) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        super().write(name, value)
+
+
+class TestControllers:
+    @pytest.fixture
+    def groups(self, tmp_path: Path) -> tuple[Cgroup, _Leaving]:
+        for name, text in (("slice", "cpu io memory pids\n"), ("root", "")):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "cgroup.subtree_control").write_text(text)
+        root = _Leaving(os.open(tmp_path / "root", os.O_RDONLY))
+        return Cgroup.open(os.fsencode(tmp_path / "slice")), root
+
+    def test_waits_for_whoever_is_leaving(self, groups: tuple[Cgroup, _Leaving]) -> None:
+        above, root = groups
+        root.refusals = 5
+        root.enable_controllers_of(above)
+        assert root.read("cgroup.subtree_control") == b"+cpu +io +memory +pids"
+
+    def test_gives_up_when_nobody_leaves(self, groups: tuple[Cgroup, _Leaving]) -> None:
+        above, root = groups
+        root.refusals = 1000
+        with pytest.raises(OSError, match="busy"):
+            root.enable_controllers_of(above, patience_seconds=0.01)
+        assert root.read("cgroup.subtree_control") == b""
 
 
 class TestGroup:
