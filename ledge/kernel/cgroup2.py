@@ -63,8 +63,12 @@ class Cgroup:
         return self.open(name, self.fd)
 
     def write(self, name: str, value: bytes) -> None:
-        """Write one control file. Raises OSError."""
-        fd = posix.open(name, posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=self.fd)
+        """Write one control file. Raises OSError.
+
+        Without O_NONBLOCK, lowering memory.high waits until the group has become smaller.
+        """
+        flags = posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC | posix.O_NONBLOCK
+        fd = posix.open(name, flags, dir_fd=self.fd)
         try:
             posix.write(fd, value)
         finally:
@@ -109,6 +113,14 @@ class Cgroup:
     def kill(self) -> None:
         """Kill every process in the group and below it (cgroup.kill, Linux 5.14)."""
         self.write("cgroup.kill", b"1")
+
+    def empty(self, patience_seconds: float = 2.0) -> None:
+        """Kill whoever is in the group or below it, and wait until nobody is. Raises OSError."""
+        for pause in _pauses(patience_seconds):
+            if not self.populated() or pause is None:
+                return
+            self.kill()
+            sleep(pause)
 
     def populated(self) -> bool:
         """Whether a process lives in the group or below it."""
