@@ -9,7 +9,8 @@
         {"kind": "bind", "source": "/data", "target": "/mnt", "read_only": true}
       ],
       "cgroup": "leaf",
-      "on_failure": "refuse"
+      "on_failure": "refuse",
+      "limits": {"pids_max": 1000, "cpu_max_cores": 1.5}
     }
 
 `namespaces`  any of pid, mount, ipc, cgroup, uts; a user namespace is no wish of a plan but the
@@ -20,12 +21,17 @@
               jobs; none: leave the job where HTCondor put it.
 `on_failure`  refuse: a job that cannot have all this does not run; run: it runs without, and
               its ad says so.
+`limits`      what the job may use at most, under the names of ledge/limits.py; one that is left
+              out is no limit of ours. Whoever carries the plan out without being root cannot
+              set them.
 
 A key that is left out has the value of the built-in plan. The plan knows nothing of the kernel,
 and nothing here does I/O.
 """
 
 from __future__ import annotations
+
+from ledge.limits import Limits
 
 NAMESPACES = ("pid", "mount", "ipc", "cgroup", "uts")
 
@@ -47,7 +53,7 @@ class Mount:
 class Plan:
     """What is to be done for one job; the defaults are the built-in plan."""
 
-    __slots__ = ("namespaces", "mounts", "cgroup", "on_failure")
+    __slots__ = ("namespaces", "mounts", "cgroup", "on_failure", "limits")
 
     def __init__(self) -> None:
         self.namespaces: tuple[str, ...] = ("pid", "mount", "ipc", "cgroup")
@@ -58,3 +64,4 @@ class Plan:
         )
         self.cgroup = "leaf"
         self.on_failure = "refuse"
+        self.limits = Limits()

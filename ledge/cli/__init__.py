@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from ledge import __version__
-from ledge.cli import run
+from ledge.cli import policy, run
 from ledge.errors import LedgeError
 
 
@@ -18,6 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"condor_ledge {__version__}")
     subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
     run.add_parser(subparsers)
+    policy.add_parser(subparsers)
     options = parser.parse_args(arguments)
     try:
         status: int = options.main(options)
