@@ -1,15 +1,12 @@
 """The names under which a job's usage and isolation stand in its ClassAd, and their values.
 
-`ChirpLedge…` is reported through the starter (HTCondor manual, "Chirp"): the default of
-CHIRP_DELAYED_UPDATE_PREFIX lets it pass, and what a job can read it can also forge.
+Each name is without the prefix that says how it came there (ledge/publish/).
 """
 
 from __future__ import annotations
 
 from ledge import __version__
 from ledge.usage import Usage
-
-REPORTED = "ChirpLedge"
 
 
 def usage_attributes(usage: Usage) -> dict[str, int | float | str]:

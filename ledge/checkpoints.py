@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import posix
 
-from ledge.errors import IsolationError
+from ledge.errors import StepFailed
 from ledge.isolation import PRIVATE, make_private_directory
+from ledge.kernel.mounts import Kept
 from ledge.usage import Usage
 
 _LARGEST_FILE = 65536
@@ -30,9 +31,9 @@ def add_earlier_starts(usage: Usage, scratch: bytes) -> None:
             if value is not None:
                 _add(usage, name, value, earlier.get(name))
     try:
-        make_private_directory(scratch)
+        make_private_directory(Kept(scratch, scratch))
         _write(path, usage)
-    except (OSError, IsolationError) as error:
+    except (OSError, StepFailed) as error:
         usage.miss("the next start's sums", f"cannot write in the scratch directory: {error}")
 
 

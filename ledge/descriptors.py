@@ -29,7 +29,12 @@ def release_descriptors(keep: tuple[int, ...]) -> None:
     null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
     for fd in (0, 1, 2):
         posix.dup2(null, fd)
-    first = 3
+    close_all_but((0, 1, 2, *keep))
+
+
+def close_all_but(keep: tuple[int, ...]) -> None:
+    """Close all descriptors but `keep`."""
+    first = 0
     for fd in sorted(keep):
         if fd > first:
             close_range(first, fd - 1)

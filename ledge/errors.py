@@ -51,3 +51,12 @@ class CommandError(LedgeError):
         super().__init__(problem)
         self.errno = errno
         self.status = 127 if errno == ENOENT else 126
+
+
+class StepFailed(Exception):  # what happened, for whoever makes an error of it
+    """A step of the isolation, worded as the end of "cannot …", and the errno it failed with."""
+
+    def __init__(self, step: str, errno: int) -> None:
+        super().__init__(step, errno)
+        self.step = step
+        self.errno = errno

@@ -30,14 +30,17 @@ class Inheritance:
 
     __slots__ = ("path", "argv", "environ", "mask", "ignored", "umask", "leads_session")
 
-    def __init__(self, argv: list[bytes], environ: list[bytes], mask: set[int]) -> None:
+    # The signals whose disposition is not what the job is to have: Python's doing, and ours.
+    altered: tuple[int, ...] = (_signal.SIGINT, _signal.SIGCHLD, *_OVERWRITTEN)
+
+    def __init__(self, argv: list[bytes], environ: list[bytes]) -> None:
         self.path = argv[0] if argv else b""
         self.argv = argv
         self.environ = environ
-        self.mask = mask
+        self.mask: set[int] = set()
         self.ignored: set[int] = set()
-        self.umask = posix.umask(_OUR_UMASK)
-        self.leads_session = posix.getsid(0) == posix.getpid() and not _has_terminal()
+        self.umask = _OUR_UMASK
+        self.leads_session = False
 
     def variable(self, name: bytes) -> bytes | None:
         """The value of an environment variable of the job."""
@@ -57,7 +60,7 @@ class Inheritance:
 
         Signals that came meanwhile strike at the end of this, with their default action.
         """
-        for signal in (_signal.SIGINT, _signal.SIGCHLD, *_OVERWRITTEN):
+        for signal in self.altered:
             handler = _signal.SIG_IGN if signal in self.ignored else _signal.SIG_DFL
             _signal.signal(signal, handler)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, self.mask)
@@ -92,7 +95,10 @@ def inherited(mask: set[int], command_words: int, from_starter: bool) -> Inherit
     """
     argv = _strings("/proc/self/cmdline")
     command = argv[len(argv) - command_words :]
-    inheritance = Inheritance(command, _strings("/proc/self/environ"), mask)
+    inheritance = Inheritance(command, _strings("/proc/self/environ"))
+    inheritance.mask = mask
+    inheritance.umask = posix.umask(_OUR_UMASK)
+    inheritance.leads_session = posix.getsid(0) == posix.getpid() and not _has_terminal()
     for signal in (_signal.SIGCHLD, _signal.SIGINT):
         if _signal.getsignal(signal) == _signal.SIG_IGN:
             inheritance.ignored.add(signal)

@@ -17,12 +17,15 @@ from __future__ import annotations
 
 import _signal
 import posix
+import select
 
 from ledge import report
 from ledge.descriptors import release_descriptors
+from ledge.errors import StepFailed
 from ledge.inheritance import Inheritance
 from ledge.kernel import syscalls
 from ledge.kernel.mounts import Cgroup2
+from ledge.kernel.signalfd import open_signals, read_signals
 from ledge.leaf import Leaf
 
 TYPE_CHECKING = False  # what is imported below costs every job some ms
@@ -77,77 +80,73 @@ class Launch:
             leaf.remove()
 
 
-class _StepFailed(Exception):
-    def __init__(self, step: str, errno: int) -> None:
-        super().__init__(step, errno)
-        self.step = step
-        self.errno = errno
-
-
 def start_init(launch: Launch, hear: int, report_fd: int) -> int:
     """Make init in its new namespaces; return its PID here. Raises OSError.
 
     All signals are blocked in the caller and stay so in init. `hear` and `report_fd` are the two
     ends of a pipe for ledge/report.py, close-on-exec as every descriptor of ours.
     """
+    uid, gid = posix.getuid(), posix.getgid()
+    monitor = 0 if "pid" in launch.namespaces else posix.getpid()
+    pid = syscalls.clone3(namespace_flags(launch), _signal.SIGCHLD)
+    if pid:
+        return pid
+    try:
+        posix.close(hear)
+        # Also while it is at work, and not only when it looks (see _reap_until_end).
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _signal.SIGKILL)
+        if "user" in launch.namespaces:
+            _step("map the user's own ids into a user namespace", _map_ids, uid, gid)
+        be_init(launch, report_fd, monitor)
+    except StepFailed as failure:
+        report.tell_failed(report_fd, failure.errno, failure.step)
+    finally:
+        # Whatever went wrong: a copy of the monitor must never run on in here.
+        posix._exit(1)
+
+
+def namespace_flags(launch: Launch) -> int:
+    """The flags of clone(2) for the namespaces; with a leaf the usher makes that of the cgroup."""
     flags = 0
     if launch.leaf is None and "cgroup" in launch.namespaces:
         flags |= syscalls.CLONE_NEWCGROUP
     for name in launch.namespaces:
-        flags |= NAMESPACE_FLAGS.get(name, 0)  # with a leaf, the usher makes that
-    uid, gid = posix.getuid(), posix.getgid()
-    monitor = posix.getpid()
-    pid = syscalls.clone3(flags, _signal.SIGCHLD)
-    if pid:
-        return pid
-    status = 1
-    try:
-        _die_with_monitor(hear, report_fd)
-        _run(launch, report_fd, uid, gid, monitor)
-        status = 0
-    except _StepFailed as failure:
-        report.tell_failed(report_fd, failure.errno, failure.step)
-    finally:
-        # Whatever went wrong: a copy of the monitor must never run on in here.
-        posix._exit(status)
+        flags |= NAMESPACE_FLAGS.get(name, 0)
+    return flags
 
 
-def _die_with_monitor(hear: int, report_fd: int) -> None:
-    """Be killed when the monitor dies, also if it has died before this could be arranged."""
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _signal.SIGKILL)
-    posix.close(hear)
+def be_init(launch: Launch, report_fd: int, monitor: int) -> None:
+    """Start the job and reap until it has ended; does not return. Raises StepFailed.
+
+    `monitor` is the PID, as seen from here, of whoever passes signals on: 0 from outside the PID
+    namespace. Whoever calls this stands in the new namespaces already.
+    """
     try:
         report.tell_born(report_fd)
     except BrokenPipeError:
-        posix._exit(1)
-
-
-def _run(launch: Launch, report_fd: int, uid: int, gid: int, monitor: int) -> None:
-    own_pid_namespace = "pid" in launch.namespaces
+        posix._exit(1)  # the monitor died before we could hear of it
     if launch.inheritance.leads_session:
         posix.setsid()
-    if "user" in launch.namespaces:
-        _step("map the user's own ids into a user namespace", _map_ids, uid, gid)
-    if not own_pid_namespace:
+    if "pid" not in launch.namespaces:
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     job = _start_job(launch, report_fd)
     _become_init(report_fd)
-    tell = 0 if own_pid_namespace else monitor
-    report.tell_ended(report_fd, _reap_until_end(job, tell), job)
+    report.tell_ended(report_fd, _reap_until_end(job, monitor, report_fd), job)
+    posix._exit(0)
 
 
 def _step(name: str, action: Callable[..., None], *arguments: int) -> None:
     try:
         action(*arguments)
     except OSError as error:
-        raise _StepFailed(name, error.errno or 0) from None
+        raise StepFailed(name, error.errno or 0) from None
 
 
 def _operate(operation: Operation) -> None:
     try:
         operation.execute()
     except OSError as error:
-        raise _StepFailed(operation.describe(), error.errno or 0) from None
+        raise StepFailed(operation.describe(), error.errno or 0) from None
 
 
 def _map_ids(uid: int, gid: int) -> None:
@@ -209,7 +208,7 @@ def _into_cgroup(flags: int, cgroup_fd: int, step: str) -> int:
     try:
         return syscalls.clone3(flags | syscalls.CLONE_INTO_CGROUP, signal, cgroup_fd)
     except OSError as error:
-        raise _StepFailed(step, error.errno or 0) from None
+        raise StepFailed(step, error.errno or 0) from None
 
 
 def _ush(launch: Launch, leaf: Leaf, fds: tuple[int, int, int, int]) -> None:
@@ -224,7 +223,7 @@ def _ush(launch: Launch, leaf: Leaf, fds: tuple[int, int, int, int]) -> None:
             _become_job(launch, go, start, report_fd)
         posix.write(tell, b"%d" % job)
         status = 0
-    except _StepFailed as failure:
+    except StepFailed as failure:
         report.tell_failed(report_fd, failure.errno, failure.step)
     finally:
         posix._exit(status)
@@ -269,22 +268,35 @@ def _become_init(report_fd: int) -> None:
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
-def _reap_until_end(job: int, monitor: int) -> int:
+def _reap_until_end(job: int, monitor: int, report_fd: int) -> int:
     """Forward the monitor's signals to the job and reap; return the job's wait status.
 
     A sender outside the PID namespace has the PID 0 in here; signals of the job's own processes
-    are no business of ours, and those of a terminal reach the job without us.
+    are no business of ours, and those of a terminal reach the job without us. When nobody is left
+    to read the report, the monitor is dead, and so is the job.
     """
-    signals = _signal.valid_signals()
+    signals = open_signals(_signal.valid_signals())
+    poll = select.poll()
+    poll.register(signals, select.POLLIN)
+    poll.register(report_fd, 0)  # an error or a hang-up is told unasked
     while True:
-        told = _signal.sigwaitinfo(signals)
-        if told.si_signo != _signal.SIGCHLD:
-            if told.si_code == _SI_USER and told.si_pid == monitor:
-                posix.kill(job, told.si_signo)
-            continue
-        while True:
-            pid, status = posix.waitpid(-1, posix.WNOHANG)
-            if pid == job:
-                return status
-            if pid == 0:
-                break
+        for fd, _ in poll.poll():
+            if fd == report_fd:
+                posix._exit(1)
+        for told in read_signals(signals):
+            if told.signo == _signal.SIGCHLD:
+                status = _reap(job)
+                if status is not None:
+                    return status
+            elif told.code == _SI_USER and told.pid == monitor:
+                posix.kill(job, told.signo)
+
+
+def _reap(job: int) -> int | None:
+    """Reap all that have ended; the wait status of the job if it is among them."""
+    while True:
+        pid, status = posix.waitpid(-1, posix.WNOHANG)
+        if pid == job:
+            return status
+        if pid == 0:
+            return None

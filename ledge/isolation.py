@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import posix
 
-from ledge.errors import IsolationError
+from ledge.errors import StepFailed
 from ledge.inheritance import Inheritance
 from ledge.init import Launch
 from ledge.kernel import mounts
+from ledge.kernel.mounts import Kept
 from ledge.kernel.syscalls import CAP_SYS_ADMIN
 from ledge.leaf import Leaf, make_leaf
 from ledge.plan import Mount, Plan
@@ -23,22 +24,46 @@ PRIVATE = b".ledge"
 def prepare(
     plan: Plan, inheritance: Inheritance, scratch: bytes, keep: tuple[bytes, ...] = ()
 ) -> Launch:
-    """Make the job's control group and say what init has to do. Raises IsolationError.
+    """Make the job's control group and say what init has to do. Raises StepFailed.
 
     The scratch directory, the working directory and the directories of `keep` stay visible also
     where they are below a directory that becomes private.
     """
-    operations = plan_operations(plan, scratch, (scratch, _working_directory(), *keep))
+    kept = [Kept(name, name) for name in (scratch, _working_directory(), *keep)]
+    operations = plan_operations(plan, kept[0], tuple(kept))
     namespaces = plan.namespaces
     if namespaces and not _may_administer():
         namespaces = ("user", *namespaces)
+    return _launch(plan, inheritance, namespaces, operations, b"ledge-%d" % posix.getpid())
+
+
+def prepare_launched(plan: Plan, inheritance: Inheritance, scratch: int, leaf: bytes) -> Launch:
+    """The same for whom root has given the rights to do it as the user. Raises StepFailed.
+
+    `scratch` is a descriptor that the wrapper handed over, and the working directory is the job's
+    already: nothing is reached by a name that the user could have given another meaning.
+    """
+    source = b"/proc/self/fd/%d" % scratch
+    kept = Kept(posix.readlink(source), source)
+    keep = (kept, Kept(_working_directory(), b"/proc/self/cwd"))
+    operations = plan_operations(plan, kept, keep)
+    return _launch(plan, inheritance, plan.namespaces, operations, leaf)
+
+
+def _launch(
+    plan: Plan,
+    inheritance: Inheritance,
+    namespaces: tuple[str, ...],
+    operations: list[mounts.Operation],
+    leaf: bytes,
+) -> Launch:
     # Last: from here on there is something to be removed again.
-    leaf = _leaf() if plan.cgroup == "leaf" else None
-    return Launch(inheritance, namespaces, operations, leaf)
+    group = _leaf(leaf) if plan.cgroup == "leaf" else None
+    return Launch(inheritance, namespaces, operations, group)
 
 
-def plan_operations(plan: Plan, scratch: bytes, keep: tuple[bytes, ...]) -> list[mounts.Operation]:
-    """The mounts of the plan, in the order in which they have to be made. Raises IsolationError."""
+def plan_operations(plan: Plan, scratch: Kept, keep: tuple[Kept, ...]) -> list[mounts.Operation]:
+    """The mounts of the plan, in the order in which they have to be made. Raises StepFailed."""
     operations: list[mounts.Operation] = []
     if "mount" not in plan.namespaces:
         return operations
@@ -54,54 +79,51 @@ def plan_operations(plan: Plan, scratch: bytes, keep: tuple[bytes, ...]) -> list
     return operations
 
 
-def _operation(mount: Mount, scratch: bytes, keep: tuple[bytes, ...]) -> mounts.Operation | None:
+def _operation(mount: Mount, scratch: Kept, keep: tuple[Kept, ...]) -> mounts.Operation | None:
     target = _bytes(mount.target)
     if mount.kind == "tmpfs":
         return mounts.Tmpfs(target)
     if mount.kind == "bind":
         return mounts.Bind(_bytes(mount.source or ""), target, mount.read_only)
     # The starter's MOUNT_UNDER_SCRATCH keeps /tmp in the directory tmp of the scratch directory.
-    if _same(scratch + target, target):
+    if _same(scratch.source + target, target):
         return None
     backing = make_private_directory(scratch) + b"/" + target.strip(b"/").replace(b"/", b".")
     return mounts.PrivateDirectory(target, backing, _below(target, keep))
 
 
-def _below(target: bytes, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """Those of `paths` below `target`, without those that another one of them contains."""
-    found: list[bytes] = []
-    for path in paths:
-        inside = path.startswith(target + b"/")
-        if inside and not any((path + b"/").startswith(other + b"/") for other in found):
-            found.append(path)
+def _below(target: bytes, keep: tuple[Kept, ...]) -> tuple[Kept, ...]:
+    """Those of `keep` below `target`, without those that another one of them contains."""
+    found: list[Kept] = []
+    for kept in keep:
+        inside = kept.name.startswith(target + b"/")
+        if inside and not any((kept.name + b"/").startswith(other.name + b"/") for other in found):
+            found.append(kept)
     return tuple(found)
 
 
-def make_private_directory(scratch: bytes) -> bytes:
-    """The directory in the scratch directory that is ours: what the job sees at /tmp is in it."""
-    path = scratch + b"/" + PRIVATE
+def make_private_directory(scratch: Kept) -> bytes:
+    """The directory in the scratch directory that is ours: what the job sees at /tmp is in it.
+
+    Raises StepFailed.
+    """
+    path = scratch.source + b"/" + PRIVATE
     try:
         posix.mkdir(path, 0o700)
     except FileExistsError:
         pass
     except OSError as error:
-        raise IsolationError(
-            f"cannot make {_text(path)} for the job's own /tmp: {error.strerror}",
-            "the job's scratch directory must be there and its user's",
-            error.errno or 0,
-        ) from None
+        step = f"make {_text(scratch.name + b'/' + PRIVATE)} for the job's own /tmp"
+        raise StepFailed(step, error.errno or 0) from None
     return path
 
 
-def _leaf() -> Leaf | None:
+def _leaf(name: bytes) -> Leaf | None:
     try:
-        return make_leaf()
+        return make_leaf(name)
     except OSError as error:
-        raise IsolationError(
-            f"cannot make a control group below the job's slice: {error.strerror}",
-            "on_failure: run, or cgroup: none, in the plan lets jobs run without it",
-            error.errno or 0,
-        ) from None
+        step = "make a control group below the job's slice"
+        raise StepFailed(step, error.errno or 0) from None
 
 
 def _may_administer() -> bool:

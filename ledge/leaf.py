@@ -13,12 +13,8 @@ Constraint"). Its name is new for every start: a group that is used again keeps 
 from __future__ import annotations
 
 import posix
-from time import sleep
 
 from ledge.kernel.cgroup2 import Cgroup, mount_point, own_path
-
-_PATIENCE_SECONDS = 2.0
-_PAUSE_SECONDS = 0.005
 
 
 class Leaf:
@@ -50,11 +46,7 @@ class Leaf:
 
         Whoever reads the figures after this reads the last ones. Raises OSError.
         """
-        waited = 0.0
-        while self.root.populated() and waited < _PATIENCE_SECONDS:
-            self.root.kill()
-            sleep(_PAUSE_SECONDS)
-            waited += _PAUSE_SECONDS
+        self.root.empty()
 
     def remove(self) -> bool:
         """Remove the group and what the job made below it; False if something is still in it."""
@@ -79,13 +71,13 @@ def find_slice() -> tuple[Cgroup, bytes] | None:
     return Cgroup.open(parent), mounted
 
 
-def make_leaf() -> Leaf | None:
+def make_leaf(name: bytes) -> Leaf | None:
     """The job's own control group, or None where find_slice() finds no place. Raises OSError."""
     found = find_slice()
     if found is None:
         return None
     slice_, mounted = found
-    return Leaf(slice_, b"ledge-%d" % posix.getpid(), mounted)
+    return Leaf(slice_, name, mounted)
 
 
 def _read(path: str) -> bytes:

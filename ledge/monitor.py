@@ -8,12 +8,29 @@ from __future__ import annotations
 
 import _signal
 import posix
+import select
 
 from ledge.descriptors import release_descriptors
 from ledge.errors import IsolationError
-from ledge.init import Launch, start_init
 from ledge.kernel import syscalls
+from ledge.kernel.signalfd import open_signals, read_signals
 from ledge.report import Report, read_report
+
+TYPE_CHECKING = False  # what is imported below costs every job some ms
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from ledge.kernel.signalfd import Told
+
+    class Groups(Protocol):
+        """The control groups that were made for the job."""
+
+        def descriptors(self) -> tuple[int, ...]:
+            """The descriptors that whoever reads the figures at the end must keep."""
+
+        def discard(self) -> None:
+            """Remove the control groups; whatever was in them has gone."""
+
 
 _COREDUMP = 0x80
 
@@ -36,17 +53,19 @@ class Ending:
 
 
 class Running:
-    """A job on its way: start() it, do other things, confirm() that it runs, wait() for its end.
+    """A job on its way: confirm() that it runs, wait() for its end.
 
-    The control groups of a job that did not come to run are removed here; those of one that ran
-    are left to whoever reads its figures (ledge/settle.py).
+    `init` is its init's PID if that is our child, else None; `pidfd` is init's in either case, and
+    `hear` is where init reports (ledge/report.py). The control groups of a job that did not come
+    to run are removed here; those of one that ran are left to whoever reads its figures.
     """
 
-    __slots__ = ("launch", "init", "hear", "report")
+    __slots__ = ("groups", "init", "pidfd", "hear", "report")
 
-    def __init__(self, launch: Launch, init: int, hear: int) -> None:
-        self.launch = launch
+    def __init__(self, groups: Groups, init: int | None, pidfd: int, hear: int) -> None:
+        self.groups = groups
         self.init = init
+        self.pidfd = pidfd
         self.hear = hear
         self.report = Report()
 
@@ -60,84 +79,83 @@ class Running:
         while not self.report.started and read_report(self.hear, self.report):
             pass
         if not self.report.started:
-            posix.waitpid(self.init, 0)
-            self.launch.discard()
+            self._reap()
+            self.groups.discard()
             if self.report.failed_step is None:
                 raise IsolationError("init ended before it could start the job")
-            raise _isolation_error(self.report.failed_step, self.report.errno)
-        release_descriptors((self.hear, *self.launch.descriptors(), *keep))
+            raise isolation_error(self.report.failed_step, self.report.errno)
+        release_descriptors((self.hear, self.pidfd, *self.groups.descriptors(), *keep))
 
     def wait(self) -> Ending:
         """Forward signals until the job and all that it left are gone; return how it ended.
 
         Raises IsolationError if init failed beside the job, so that nobody knows how that ended.
         """
-        measure = not self.launch.descriptors()
-        init_status, cpu_seconds = _forward_until_gone(self.init, measure)
+        _forward_until_gone(self.pidfd)
+        init_status, cpu_seconds = self._reap()
         while read_report(self.hear, self.report):
             pass
         posix.close(self.hear)
         if self.report.exec_errno is not None:
-            self.launch.discard()
+            self.groups.discard()
         return _ending(self.report, init_status, cpu_seconds)
 
-
-def start(launch: Launch) -> Running:
-    """Start the job.
-
-    All signals are blocked on entry and stay so. Raises IsolationError if there can be no such
-    namespaces.
-    """
-    hear, tell = posix.pipe()
-    try:
-        init = start_init(launch, hear, tell)
-    except OSError as error:
-        launch.discard()
-        step = f"create the namespaces {', '.join(launch.namespaces)}"
-        raise _isolation_error(step, error.errno or 0) from None
-    finally:
-        posix.close(tell)
-    return Running(launch, init, hear)
+    def _reap(self) -> tuple[int | None, tuple[float, float] | None]:
+        """The wait status of init and the CPU seconds of all; None for what is not ours to know."""
+        if self.init is None:
+            return None, None
+        _, status, usage = posix.wait4(self.init, 0)
+        measured = None if self.groups.descriptors() else (usage.ru_utime, usage.ru_stime)
+        return status, measured
 
 
-def _ending(report: Report, init_status: int, cpu_seconds: tuple[float, float] | None) -> Ending:
+def _ending(
+    report: Report, init_status: int | None, cpu_seconds: tuple[float, float] | None
+) -> Ending:
     if report.exec_errno is not None:
         return Ending(0, report.exec_errno, None)
     if report.status is not None:
         if report.status & _COREDUMP:
             _rename_core(report.job_pid)
         return Ending(report.status, None, cpu_seconds)
-    if posix.WIFSIGNALED(init_status):
+    if init_status is None or posix.WIFSIGNALED(init_status):
         # Nobody but SIGKILL can do that, and the kernel killed the job with its init.
         return Ending(_signal.SIGKILL, None, cpu_seconds)
     raise IsolationError("init failed while the job ran, and the kernel killed the job with it")
 
 
-def _isolation_error(step: str, errno: int) -> IsolationError:
+def isolation_error(step: str, errno: int) -> IsolationError:
+    """The error for a step that failed, with what an admin can do about it."""
     from ledge.remedies import remedy  # only who fails pays for it
 
     return IsolationError(f"cannot {step}: {posix.strerror(errno)}", remedy(step, errno), errno)
 
 
-def _forward_until_gone(init: int, measure: bool) -> tuple[int, tuple[float, float] | None]:
-    """Pass signals on until init has ended; its wait status and, if wished, its CPU seconds."""
-    signals = _signal.valid_signals()
+def _forward_until_gone(pidfd: int) -> None:
+    """Pass signals on to init until it has ended, and with it all of its PID namespace."""
+    # SIGCHLD is not the job's: our own children are nobody's business.
+    signals = open_signals(_signal.valid_signals() - {_signal.SIGCHLD})
+    poll = select.poll()
+    for fd in (pidfd, signals):
+        poll.register(fd, select.POLLIN)
     while True:
-        told = _signal.sigwaitinfo(signals)
-        if told.si_signo == _signal.SIGCHLD:
-            if measure:
-                pid, status, usage = posix.wait4(init, posix.WNOHANG)
-                if pid:
-                    return status, (usage.ru_utime, usage.ru_stime)
-            else:
-                pid, status = posix.waitpid(init, posix.WNOHANG)
-                if pid:
-                    return status, None
-        elif told.si_code <= 0:
-            posix.kill(init, told.si_signo)
-        elif told.si_signo == _signal.SIGTSTP:
-            # From the terminal, as the job has it too: stop with it, so that the shell sees it.
-            posix.kill(posix.getpid(), _signal.SIGSTOP)
+        ready = [fd for fd, _ in poll.poll()]
+        if pidfd in ready:
+            break
+        for told in read_signals(signals):
+            _forward(pidfd, told)
+    posix.close(signals)
+
+
+def _forward(pidfd: int, told: Told) -> None:
+    if told.code <= 0:
+        try:
+            _signal.pidfd_send_signal(pidfd, told.signo)
+        except ProcessLookupError:
+            pass  # gone in this moment
+    elif told.signo == _signal.SIGTSTP:
+        # From the terminal, as the job has it too: stop with it, so that the shell sees it.
+        posix.kill(posix.getpid(), _signal.SIGSTOP)
 
 
 def _rename_core(job_pid: int) -> None:

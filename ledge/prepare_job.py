@@ -1,9 +1,15 @@
-"""HTCondor's PREPARE_JOB hook: a job whose command cannot be executed is put on hold.
+"""HTCondor's PREPARE_JOB hook: what cannot be run, or must not be, is put on hold here.
 
-Without a wrapper the starter itself sees that execve(2) fails and holds the job with the errno.
-With one, only the wrapper sees it, and all it can do is send the job back to the queue, for ever.
-So the command is tried here first: executed for real, but stopped by ptrace(2) before its first
-instruction and killed there. Interpreters named by #! are tried by that as well.
+A wrapper can only send a job back to the queue; this hook can hold it, with a reason. It asks for
+two things. First, whether ledged's policy wants the job: ledged keeps what the policy said for the
+wrapper that is to come. PREPARE_JOB_BEFORE_TRANSFER would refuse sooner, but there the executable
+is not there yet, and one hook costs every job less than two.
+
+Second, whether the command can be executed. Without a wrapper the starter itself sees that
+execve(2) fails and holds the job with the errno. With one, only the wrapper sees it, and the job
+would be tried again for ever. So the command is tried here first: executed for real, but stopped by
+ptrace(2) before its first instruction and killed there. Interpreters named by #! are tried by that
+as well.
 
 HTCondor manual, "Hooks", PREPARE_JOB: runs as the job's user in the scratch directory, after the
 input has been transferred, the job ad on standard input. HookStatusCode 1-299 holds the job.
@@ -23,14 +29,25 @@ _IMAGES = (b"ContainerImage", b"DockerImage", b"SingularityImage")
 _LARGEST_AD = 1 << 22
 
 
-def main() -> None:
-    """Read the job ad, try the command, tell HTCondor; exit code 0 in any case.
+REFUSED = 250
+UNAVAILABLE = 251
+# From 300 on the job goes back to the queue (HTCondor manual, "Hooks", HookStatusCode).
+REQUEUED = 301
+
+
+def main(alone: bool = False) -> None:
+    """Read the job ad, try the command, ask ledged, tell HTCondor; exit code 0 in any case.
+
+    `alone`: ledged does not run on this node, and is not asked.
 
     A hook that fails holds the job. What fails here has nothing to do with the job, so it becomes a
     warning in its event log (a message without a status code).
     """
     try:
-        answer = _answer(_standard_input())
+        ad = _standard_input()
+        answer = _answer(ad)
+        if not answer and not alone:
+            answer = _ledged_answer(ad)
     except Exception as error:  # noqa: BLE001  # the outermost edge of the process
         message = f"condor-ledge could not try the executable: {type(error).__name__}: {error}"
         answer = _status_message(message)
@@ -41,6 +58,42 @@ def _answer(ad: bytes) -> str:
     command = command_of(ad)
     errno = trial(command) if command is not None else 0
     return refusal(command, errno) if command is not None and errno else ""
+
+
+def _ledged_answer(ad: bytes) -> str:
+    from ledge.by_daemon import choice_without_daemon
+    from ledge.client import Connection, UnavailableError
+
+    try:
+        connection = Connection()
+        answer = connection.request(b"reserve", ad + b"\0" + _machine_ad())
+        connection.close()
+    except UnavailableError as error:
+        return without_daemon(choice_without_daemon(), str(error))
+    if answer.status == b"done":
+        return ""
+    reason = answer.body.decode("utf-8", "replace")
+    return f"HookStatusCode = {REFUSED}\n" + _status_message(f"condor-ledge: {reason}")
+
+
+def without_daemon(choice: str, problem: str) -> str:
+    """The hook's answer where ledged gives none, by what the admin chose."""
+    if choice == "run":
+        return ""
+    code = REQUEUED if choice == "requeue" else UNAVAILABLE
+    return f"HookStatusCode = {code}\n" + _status_message(f"condor-ledge: {problem}")
+
+
+def _machine_ad() -> bytes:
+    """What the starter wrote into the scratch directory, which is the working directory."""
+    try:
+        fd = posix.open(".machine.ad", posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return posix.read(fd, _LARGEST_AD)
+    finally:
+        posix.close(fd)
 
 
 def command_of(ad: bytes) -> bytes | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EACCES, EINVAL, ENOENT, ENOSPC, ENOSYS, EPERM
+from errno import EACCES, EINVAL, ELOOP, ENOENT, ENOSPC, ENOSYS, EPERM
 
 _SYSCTLS = (
     # file, the value that forbids, the remedy
@@ -36,8 +36,12 @@ def remedy(step: str, errno: int) -> str:
             "parts of /proc are covered (in a container, or by ProtectKernelTunables= or "
             "ProcSubset= of condor.service) and the kernel then refuses a fresh one"
         )
+    if "the job's scratch directory" in step or step.endswith("/.ledge for the job's own /tmp"):
+        return "the job's scratch directory must be there and its user's"
     if errno == ENOENT and step.startswith(("mount ", "give the job its own ")):
         return "make the directory on the node, or take the mount out of the plan"
+    if errno == ELOOP:
+        return "a symbolic link is in the way: name the directory itself in the plan"
     if errno in (ENOSYS, EINVAL) and "namespace" in step:
         return "the kernel was built without it, or a system call filter hides it"
     return "on_failure: run in the plan lets jobs run without it"

@@ -56,6 +56,12 @@ def tell_ended(fd: int, status: int, pid: int) -> None:
 def read_report(fd: int, report: Report) -> bool:
     """Add what has been told since, waiting if that is nothing; False at the end of the pipe."""
     text = posix.read(fd, 4096)
+    add(report, text)
+    return bool(text)
+
+
+def add(report: Report, text: bytes) -> None:
+    """Add what the lines tell."""
     for line in text.splitlines():
         kind, _, rest = line.partition(b" ")
         first, _, second = rest.partition(b" ")
@@ -67,4 +73,3 @@ def read_report(fd: int, report: Report) -> bool:
             report.exec_errno = int(first)
         elif kind == b"ended":
             report.status, report.job_pid = int(first), int(second)
-    return bool(text)

@@ -14,17 +14,17 @@ from sys import argv
 from ledge.descriptors import hold_standard_streams
 from ledge.errors import CommandError, IsolationError, LedgeError
 from ledge.inheritance import Inheritance, hold_signals, inherited
-from ledge.isolation import prepare
-from ledge.monitor import end_as, start
-from ledge.plan import Plan
+from ledge.monitor import end_as
 from ledge.universe import checkpoints_itself, left_alone, read_job_ad
 
-PLAN_FILE = "/etc/condor-ledge/plan.json"
 ERROR_FILE = b"_CONDOR_WRAPPER_ERROR_FILE"
 
 
-def main() -> None:
-    """Run the job of the command line; does not return."""
+def main(alone: bool = False) -> None:
+    """Run the job of the command line; does not return.
+
+    `alone`: ledged does not run on this node, and is not asked.
+    """
     mask = hold_signals()
     hold_standard_streams()
     try:
@@ -35,24 +35,71 @@ def main() -> None:
             raise LedgeError("no command", "HTCondor gives the job's as the wrapper's arguments")
         ad = read_job_ad(inheritance)
         reason = left_alone(inheritance, ad)
-        if reason is None:
-            _run_isolated(inheritance, adds_up=checkpoints_itself(ad))
-        else:
+        if reason is not None:
             _run_as_it_is(inheritance, reason)
+        elif alone or not inheritance.leads_session:
+            _run_alone(inheritance, ad)
+        else:
+            _run_by_daemon(inheritance, ad)
     except LedgeError as error:
         _refuse(str(error))
     except Exception as error:  # noqa: BLE001  # a fault of ours must never pass for the job's exit
         _refuse(f"internal error: {type(error).__name__}: {error}")
 
 
-def _run_isolated(inheritance: Inheritance, adds_up: bool) -> None:
-    """Run the job; with `adds_up` its figures are those of all its starts in this execution."""
-    plan = _plan()
+def _run_by_daemon(inheritance: Inheritance, ad: bytes) -> None:
+    """Have ledged start the job, or do what the admin wants where it does not answer."""
+    from ledge.by_daemon import choice_without_daemon, settle, start_job
+    from ledge.client import UnavailableError
+
+    chirp_config = _chirp_config(inheritance)
+    scratch = _scratch(inheritance)
+    try:
+        running, attributes = start_job(inheritance, scratch, ad)
+    except UnavailableError as error:
+        if choice_without_daemon() != "run":
+            raise
+        _run_alone(inheritance, ad, str(error))
+        return
+    running.confirm()
+    ending = running.wait()
+    if ending.exec_errno is not None:
+        raise _not_executed(inheritance, ending.exec_errno)
+    try:
+        usage = None if checkpoints_itself(ad) else settle()
+        if usage is None:
+            from ledge.settle import settle_alone
+
+            usage = settle_alone(scratch if checkpoints_itself(ad) else None)
+        _report(chirp_config, attributes + usage)
+    finally:
+        # Whatever goes wrong with the figures, the job has ended as it has ended.
+        end_as(ending.status)
+
+
+def _report(chirp_config: bytes | None, lines: bytes) -> None:
+    from ledge.publish.starter import report_expressions
+
+    expressions = {}
+    for line in lines.decode("utf-8", "replace").splitlines():
+        name, _, expression = line.partition(" = ")
+        expressions[name] = expression
+    report_expressions(chirp_config, expressions)
+
+
+def _run_alone(inheritance: Inheritance, ad: bytes, reason: str = "") -> None:
+    """Run the job with what its user's rights give; `reason` says why ledged is not there.
+
+    A job that is started anew after each checkpoint has the figures of all its starts.
+    """
+    from ledge.in_process import node_plan, start_job
+
+    plan = node_plan()
+    scratch = _scratch(inheritance)
     # Read before the job could write something else there.
     chirp_config = _chirp_config(inheritance)
     try:
-        launch = prepare(plan, inheritance, _scratch(inheritance))
-        running = start(launch)
+        launch, running = start_job(plan, inheritance, scratch)
         # While init is at work, load what the end of the job will need.
         from ledge.settle import measure, report_usage
 
@@ -60,18 +107,18 @@ def _run_isolated(inheritance: Inheritance, adds_up: bool) -> None:
     except IsolationError as error:
         if plan.on_failure != "run":
             raise
-        _run_as_it_is(inheritance, str(error))
+        _run_as_it_is(inheritance, "; ".join([why for why in (reason, str(error)) if why]))
         return
     ending = running.wait()
     if ending.exec_errno is not None:
         raise _not_executed(inheritance, ending.exec_errno)
     try:
         usage = measure(launch, ending)
-        if adds_up:
+        if checkpoints_itself(ad):
             from ledge.checkpoints import add_earlier_starts
 
-            add_earlier_starts(usage, _scratch(inheritance))
-        report_usage(chirp_config, launch, usage)
+            add_earlier_starts(usage, scratch)
+        report_usage(chirp_config, launch, usage, reason)
     finally:
         # Whatever goes wrong with the figures, the job has ended as it has ended.
         end_as(ending.status)
@@ -95,19 +142,6 @@ def _run_as_it_is(inheritance: Inheritance, reason: str) -> None:
         inheritance.execute()
     except OSError as error:
         raise _not_executed(inheritance, error.errno or 0) from None
-
-
-def _plan() -> Plan:
-    """The admin's plan, or the built-in one where there is none. Raises PlanError."""
-    try:
-        posix.stat(PLAN_FILE)
-    except FileNotFoundError:
-        return Plan()
-    except OSError:
-        pass  # there is one that cannot be reached: reading it says so
-    from ledge.plan_file import load_plan  # 5 ms that only a plan from a file has to pay
-
-    return load_plan(PLAN_FILE)
 
 
 def _scratch(inheritance: Inheritance) -> bytes:

@@ -22,11 +22,11 @@ from ledge.classads import literal
 from ledge.descriptors import hold_standard_streams
 from ledge.errors import CommandError, IsolationError, LedgeError
 from ledge.execution import describe_failure
+from ledge.in_process import prepared, start
 from ledge.inheritance import Inheritance, hold_signals, inherited
 from ledge.init import Launch
-from ledge.isolation import prepare
 from ledge.leaf_v1 import make_leaf_v1
-from ledge.monitor import Ending, end_as, start
+from ledge.monitor import Ending, end_as
 from ledge.plan import Plan
 from ledge.plan_file import load_plan
 from ledge.settle import measure
@@ -84,7 +84,7 @@ def _prepare(plan: Plan, inheritance: Inheritance, scratch: bytes, path: bytes) 
     if leaf_v1 is not None:
         plan.cgroup = "none"
     try:
-        launch = prepare(plan, inheritance, scratch, keep=(os.path.dirname(path),))
+        launch = prepared(plan, inheritance, scratch, keep=(os.path.dirname(path),))
     except IsolationError:
         if leaf_v1 is not None:
             leaf_v1.remove()

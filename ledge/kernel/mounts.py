@@ -3,6 +3,9 @@
 Whoever executes one has CAP_SYS_ADMIN over the mount namespace it stands in: root, or anybody in
 a user namespace of its own. A mount that came from a more privileged namespace cannot be taken
 away there, only be covered (mount_namespaces(7), "Restrictions on mount namespaces").
+
+No mount is made through a symbolic link: with root's launcher a link of the user's in the way could
+put a directory of the user's over /etc, for set-uid programs to believe.
 """
 
 from __future__ import annotations
@@ -83,9 +86,7 @@ class Cgroup2:
         filesystem = sys.fsopen(b"cgroup2")
         sys.fsconfig_create(filesystem)
         attributes = sys.MOUNT_ATTR_NOSUID | sys.MOUNT_ATTR_NODEV | sys.MOUNT_ATTR_NOEXEC
-        mount = sys.fsmount(filesystem, attributes)
-        sys.move_mount(mount, self.target)
-        posix.close(mount)
+        _attach(sys.fsmount(filesystem, attributes), self.target)
         posix.close(filesystem)
 
 
@@ -101,7 +102,20 @@ class Tmpfs:
         return f"mount a tmpfs at {_text(self.target)}"
 
     def execute(self) -> None:
-        sys.mount(b"tmpfs", self.target, b"tmpfs", sys.MS_NOSUID | sys.MS_NODEV, b"mode=1777")
+        target = _open(self.target)
+        flags = sys.MS_NOSUID | sys.MS_NODEV
+        sys.mount(b"tmpfs", b"/proc/self/fd/%d" % target, b"tmpfs", flags, b"mode=1777")
+        posix.close(target)
+
+
+class Kept:
+    """A directory that stays visible: its name, and the path (perhaps of a descriptor) to it."""
+
+    __slots__ = ("name", "source")
+
+    def __init__(self, name: bytes, source: bytes) -> None:
+        self.name = name
+        self.source = source
 
 
 class PrivateDirectory:
@@ -113,7 +127,7 @@ class PrivateDirectory:
 
     __slots__ = ("target", "backing", "keep")
 
-    def __init__(self, target: bytes, backing: bytes, keep: tuple[bytes, ...] = ()) -> None:
+    def __init__(self, target: bytes, backing: bytes, keep: tuple[Kept, ...] = ()) -> None:
         self.target = target
         self.backing = backing
         self.keep = keep
@@ -124,20 +138,14 @@ class PrivateDirectory:
     def execute(self) -> None:
         _make_directory(self.backing)
         posix.chmod(self.backing, 0o1777)
-        for path in self.keep:
-            inside = self.backing
-            for name in path[len(self.target) :].strip(b"/").split(b"/"):
-                inside += b"/" + name
-                _make_directory(inside)
-            sys.mount(path, inside, None, sys.MS_BIND | sys.MS_REC)
-        sys.mount(self.backing, self.target, None, sys.MS_BIND | sys.MS_REC)
+        for kept in self.keep:
+            inside = _make_path(self.backing, kept.name[len(self.target) :])
+            _attach_at(sys.open_tree(kept.source, recursive=True), inside)
+        _attach(sys.open_tree(self.backing, recursive=True), self.target)
 
 
 class Bind:
-    """`source` seen at `target`, read-only if wished; the mounts below `source` stay behind.
-
-    A read-only remount must repeat the flags that a more privileged namespace has locked.
-    """
+    """`source` seen at `target`, read-only if wished; the mounts below `source` stay behind."""
 
     __slots__ = ("source", "target", "read_only")
 
@@ -151,17 +159,42 @@ class Bind:
         return f"mount {source} at {target}{' read-only' if self.read_only else ''}"
 
     def execute(self) -> None:
-        sys.mount(self.source, self.target, None, sys.MS_BIND)
+        tree = sys.open_tree(self.source, recursive=False)
         if self.read_only:
-            # statvfs gives ST_NOSUID, ST_NODEV and ST_NOEXEC the values that mount(2) gives them.
-            locked = posix.statvfs(self.target).f_flag & _HARMLESS
-            flags = sys.MS_REMOUNT | sys.MS_BIND | sys.MS_RDONLY | locked
-            sys.mount(b"none", self.target, None, flags)
+            sys.mount_setattr(tree, sys.MOUNT_ATTR_RDONLY)
+        _attach(tree, self.target)
 
 
-def _make_directory(path: bytes) -> None:
+def _open(path: bytes) -> int:
+    """The place of a mount, reached without a symbolic link (ELOOP)."""
+    return sys.openat2(path, posix.O_PATH | posix.O_CLOEXEC, sys.RESOLVE_NO_SYMLINKS)
+
+
+def _attach(mount: int, target: bytes) -> None:
+    _attach_at(mount, _open(target))
+
+
+def _attach_at(mount: int, place: int) -> None:
+    sys.move_mount(mount, place)
+    posix.close(mount)
+    posix.close(place)
+
+
+def _make_path(start: bytes, path: bytes) -> int:
+    """Make the directories of `path` below `start` and open the last, following no links."""
+    flags = posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    fd = posix.open(start, flags)
+    for name in path.strip(b"/").split(b"/"):
+        _make_directory(name, fd)
+        below = posix.open(name, flags, dir_fd=fd)
+        posix.close(fd)
+        fd = below
+    return fd
+
+
+def _make_directory(path: bytes, below: int | None = None) -> None:
     try:
-        posix.mkdir(path, 0o700)
+        posix.mkdir(path, 0o700, dir_fd=below)
     except FileExistsError:
         pass
 

@@ -9,8 +9,12 @@ syscall(2); for the older ones libc has functions.
 from __future__ import annotations
 
 import _ctypes
-from posix import strerror
+from posix import O_CLOEXEC, strerror, uname
 from sys import byteorder
+
+TYPE_CHECKING = False  # what is imported below costs every job some ms
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 # linux/sched.h
 CLONE_NEWNS = 0x00020000
@@ -19,19 +23,23 @@ CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
 CLONE_PARENT = 0x00008000
 CLONE_INTO_CGROUP = 0x200000000
 
 # linux/mount.h
-MS_RDONLY = 0x1
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
 MS_NOEXEC = 0x8
-MS_REMOUNT = 0x20
-MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_SLAVE = 0x80000
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
+OPEN_TREE_CLONE = 0x1
+OPEN_TREE_CLOEXEC = 0x80000
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+MOUNT_ATTR_RDONLY = 0x1
 FSOPEN_CLOEXEC = 0x1
 FSMOUNT_CLOEXEC = 0x1
 FSCONFIG_CMD_CREATE = 6
@@ -42,8 +50,12 @@ MOUNT_ATTR_NOEXEC = 0x8
 # linux/prctl.h
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
+PR_CAPBSET_DROP = 24
+PR_SET_TIMERSLACK = 29
 PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
 
 # linux/ptrace.h
 PTRACE_TRACEME = 0
@@ -52,13 +64,27 @@ PTRACE_TRACEME = 0
 CAP_SYS_ADMIN = 21
 
 AT_FDCWD = -100
+RESOLVE_NO_SYMLINKS = 0x04
 
+_SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_FSOPEN = 430
 _SYS_FSCONFIG = 431
 _SYS_FSMOUNT = 432
 _SYS_CLONE3 = 435
 _SYS_CLOSE_RANGE = 436
+_SYS_OPENAT2 = 437
+_SYS_MOUNT_SETATTR = 442
+# Older ones that libc has no functions for, with a number on each architecture: set and get.
+_SYS_IOPRIO = {
+    "x86_64": (251, 252),
+    "aarch64": (30, 31),
+    "riscv64": (30, 31),
+    "ppc64le": (273, 274),
+    "s390x": (282, 283),
+}
+_IOPRIO_WHO_PROCESS = 1
+_CAPABILITY_VERSION_3 = 0x20080522
 
 
 class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg]  # generic in the stubs alone
@@ -95,6 +121,10 @@ _unshare = _function("unshare", 1)
 _prctl = _function("prctl", 5)
 _ptrace = _function("ptrace", 4)
 _execve = _function("execve", 3)
+_setns = _function("setns", 2)
+_signalfd = _function("signalfd", 3)
+_capset = _function("capset", 2)
+_personality = _function("personality", 1)
 
 
 def _checked(result: int, filename: bytes | None = None) -> int:
@@ -126,6 +156,52 @@ def unshare(flags: int) -> None:
     _checked(_unshare(flags))
 
 
+def setns(fd: int, flags: int) -> None:
+    """setns(2); of a pidfd, with all the namespaces of `flags` at once, since Linux 5.8."""
+    _checked(_setns(fd, flags))
+
+
+def openat2(path: bytes, flags: int, resolve: int) -> int:
+    """openat2(2), Linux 5.6."""
+    open_how = b"".join([word.to_bytes(8, byteorder) for word in (flags, 0, resolve)])
+    return _call(_SYS_OPENAT2, AT_FDCWD, path, open_how, len(open_how))
+
+
+def signalfd(signals: Collection[int]) -> int:
+    """signalfd(2): a close-on-exec descriptor from which the signals, blocked, can be read."""
+    bits = 0
+    for signal in signals:
+        bits |= 1 << (signal - 1)
+    return _checked(_signalfd(-1, bits.to_bytes(8, byteorder) + bytes(120), O_CLOEXEC))
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """capset(2) for the calling thread, each a bit set by capability number."""
+    header = _CAPABILITY_VERSION_3.to_bytes(4, byteorder) + bytes(4)
+    words = (
+        (word >> shift) & 0xFFFFFFFF
+        for shift in (0, 32)
+        for word in (effective, permitted, inheritable)
+    )
+    _checked(_capset(header, b"".join([word.to_bytes(4, byteorder) for word in words])))
+
+
+def personality(persona: int) -> None:
+    """personality(2)."""
+    _checked(_personality(persona))
+
+
+def ioprio_get(pid: int) -> int | None:
+    """ioprio_get(2) of a process; None on an architecture whose number is not known here."""
+    numbers = _SYS_IOPRIO.get(uname().machine)
+    return None if numbers is None else _call(numbers[1], _IOPRIO_WHO_PROCESS, pid)
+
+
+def ioprio_set(pid: int, priority: int) -> None:
+    """ioprio_set(2) of a process."""
+    _call(_SYS_IOPRIO[uname().machine][0], _IOPRIO_WHO_PROCESS, pid, priority)
+
+
 def mount(
     source: bytes, target: bytes, fstype: bytes | None, flags: int, data: bytes = b""
 ) -> None:
@@ -148,9 +224,22 @@ def fsmount(filesystem: int, attributes: int) -> int:
     return _call(_SYS_FSMOUNT, filesystem, FSMOUNT_CLOEXEC, attributes)
 
 
-def move_mount(mount_fd: int, target: bytes) -> None:
-    """move_mount(2): attach the mount of a descriptor at a path."""
-    _call(_SYS_MOVE_MOUNT, mount_fd, b"", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)
+def open_tree(path: bytes, recursive: bool) -> int:
+    """open_tree(2) with OPEN_TREE_CLONE: a detached copy of the mount at a path, Linux 5.2."""
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
+    return _call(_SYS_OPEN_TREE, AT_FDCWD, path, flags)
+
+
+def mount_setattr(mount_fd: int, attributes: int) -> None:
+    """mount_setattr(2), Linux 5.12: set attributes of the mount of a descriptor."""
+    mount_attr = b"".join([word.to_bytes(8, byteorder) for word in (attributes, 0, 0, 0)])
+    _call(_SYS_MOUNT_SETATTR, mount_fd, b"", AT_EMPTY_PATH, mount_attr, len(mount_attr))
+
+
+def move_mount(mount_fd: int, target: int) -> None:
+    """move_mount(2): attach the mount of one descriptor at the place of another."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+    _call(_SYS_MOVE_MOUNT, mount_fd, b"", target, b"", flags)
 
 
 def close_range(first: int, last: int) -> None:

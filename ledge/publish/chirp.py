@@ -46,15 +46,15 @@ class Starter:
 
 def publish(
     starter: Starter,
-    attributes: dict[str, int | float | str],
+    expressions: dict[str, str],
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> None:
-    """Set the attributes in the job ad, all within `patience_seconds`. Raises ChirpError.
+    """Set attributes in the job ad to expressions, all within the patience. Raises ChirpError.
 
     The requests are sent together and the answers read after: one wait, not one for each.
     """
     requests = [b"cookie " + starter.cookie]
-    requests += [_set_job_attr_delayed(name, value) for name, value in attributes.items()]
+    requests += [_set_job_attr_delayed(name, value) for name, value in expressions.items()]
     deadline = monotonic() + patience_seconds
     family = _socket.AF_INET6 if ":" in starter.host else _socket.AF_INET
     try:
@@ -100,10 +100,15 @@ def _limit(connection: _socket.socket, deadline: float) -> None:
     connection.settimeout(left)
 
 
-def _set_job_attr_delayed(name: str, value: int | float | str) -> bytes:
+def expression(value: int | float | str) -> str:
+    """The ClassAd literal of a value, cut to a length that the starter takes."""
     if isinstance(value, str):
         value = value.encode("utf-8", "replace")[:_LONGEST_STRING].decode("utf-8", "ignore")
-    return b"set_job_attr_delayed " + _word(name) + b" " + _word(literal(value))
+    return literal(value)
+
+
+def _set_job_attr_delayed(name: str, value: str) -> bytes:
+    return b"set_job_attr_delayed " + _word(name) + b" " + _word(value)
 
 
 def _word(text: str) -> bytes:

@@ -18,21 +18,47 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.cgroups import Slice
+from tests.kernel.ledged import Ledged
 from tests.kernel.starter import SIGNALS_OF_LIBC, Starter, User, set_default_disposition
+
+BY_LEDGED = "nobody_by_ledged"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that asks for a starter runs as root and as nobody; not being root, as oneself."""
+    """A test that asks for a starter runs as root, as nobody, and as nobody launched by ledged."""
     if "user" in metafunc.fixturenames:
         needs = pytest.mark.requires("root", "userns", "cgroup2")
-        names = [pytest.param(name, marks=needs) for name in ("root", "nobody")]
-        metafunc.parametrize("user", names, indirect=True)
+        names = ["root", "nobody"]
+        if "starter" in metafunc.fixturenames and not _is_alone(metafunc):
+            names.append(BY_LEDGED)
+        parameters = [pytest.param(name, marks=needs) for name in names]
+        metafunc.parametrize("user", parameters, indirect=True)
+
+
+def _is_alone(metafunc: pytest.Metafunc) -> bool:
+    return any(mark.name == "alone" for mark in metafunc.definition.iter_markers())
 
 
 @pytest.fixture
 def user(request: pytest.FixtureRequest) -> User:
-    entry = pwd.getpwnam(request.param)
+    entry = pwd.getpwnam(request.param.partition("_")[0])
     return User(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+@pytest.fixture(scope="session")
+def _ledged(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledged]:
+    ledged = Ledged(installed, tmp_path_factory.mktemp("ledged"))
+    yield ledged
+    ledged.close()
+
+
+@pytest.fixture
+def by_ledged(request: pytest.FixtureRequest) -> Ledged | None:
+    """The daemon that launches the jobs of this test, if one does."""
+    if request.node.callspec.params["user"] != BY_LEDGED:
+        return None
+    ledged: Ledged = request.getfixturevalue("_ledged")
+    return ledged
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -53,10 +79,13 @@ def execute() -> Iterator[Path]:
 
 
 @pytest.fixture
-def starter(installed: Path, execute: Path, user: User) -> Iterator[Starter]:
+def starter(
+    installed: Path, execute: Path, user: User, by_ledged: Ledged | None
+) -> Iterator[Starter]:
     """A starter whose jobs have a delegated control group."""
     slice_ = Slice(f"ledge-test-{os.getpid()}.slice", user.uid)
-    starter = Starter(installed / "job_wrapper", execute, user, slice_)
+    wrapper = "job_wrapper" if by_ledged else "job_wrapper_alone"
+    starter = Starter(installed / wrapper, execute, user, slice_)
     mounts = Path("/proc/self/mountinfo").read_text()
     try:
         yield starter
@@ -71,7 +100,7 @@ def starter(installed: Path, execute: Path, user: User) -> Iterator[Starter]:
 @pytest.fixture
 def starter_without_cgroup(installed: Path, execute: Path, user: User) -> Iterator[Starter]:
     """A starter whose jobs have no control group of their own to divide."""
-    starter = Starter(installed / "job_wrapper", execute, user, None)
+    starter = Starter(installed / "job_wrapper_alone", execute, user, None)
     yield starter
     starter.close()
 

@@ -23,6 +23,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_DUMPABLE = 4
 PATIENCE_SECONDS = 20.0
 
+# As the starter writes them into the scratch directory, in the old format.
+JOB_AD = 'ClusterId = 1\nProcId = 0\nOwner = "nobody"\nJobUniverse = 5\nRequestCpus = 1\n'
+MACHINE_AD = 'Name = "slot1@test"\nCpus = 1\nMemory = 1024\n'
+
 
 # Signals that libc keeps for itself: its own functions refuse to touch them.
 SIGNALS_OF_LIBC = (32, 33)
@@ -118,6 +122,8 @@ class Starter:
         return [
             b"PATH=/usr/bin:/bin",
             b"_CONDOR_SCRATCH_DIR=" + os.fsencode(directory),
+            b"_CONDOR_JOB_AD=" + os.fsencode(directory / ".job.ad"),
+            b"_CONDOR_MACHINE_AD=" + os.fsencode(directory / ".machine.ad"),
             b"_CONDOR_WRAPPER_ERROR_FILE=" + os.fsencode(directory.parent / "wrapper_error"),
         ]
 
@@ -138,6 +144,8 @@ class Starter:
         for path in (base, directory):
             path.chmod(0o755)
             os.chown(path, self.user.uid, self.user.gid)
+        (directory / ".job.ad").write_text(JOB_AD)
+        (directory / ".machine.ad").write_text(MACHINE_AD)
         command = [os.fsencode(word) for word in argv]
         if wrapped:
             command.insert(0, os.fsencode(self.wrapper))

@@ -62,7 +62,7 @@ def test_a_scratch_directory_that_is_missing_or_not_ours(
 ) -> None:
     set_scratch(path)
     line = refused(starter.start("/bin/echo", "ran"))
-    assert f"cannot make {path}/.ledge" in line
+    assert path in line
     assert "the job's scratch directory must be there and its user's" in line
 
 

@@ -11,8 +11,6 @@ import pytest
 
 from tests.kernel.starter import Starter
 
-_AT_ONCE = 8
-
 # What ends a process by default (signal(7)); 32 and 33 are the C library's, but can be sent.
 FATAL = [
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT,
@@ -23,11 +21,17 @@ FATAL = [
 ]  # fmt: skip
 
 
-def test_every_exit_code(starter: Starter) -> None:
+@pytest.fixture
+def at_once(by_ledged: object) -> int:
+    """How many jobs may be started in one slice: ledged sees to it that there is one."""
+    return 1 if by_ledged else 8
+
+
+def test_every_exit_code(starter: Starter, at_once: int) -> None:
     codes = range(256)
     found = []
-    for first in range(0, 256, _AT_ONCE):
-        batch = codes[first : first + _AT_ONCE]
+    for first in range(0, 256, at_once):
+        batch = codes[first : first + at_once]
         processes = [starter.start("/bin/sh", "-c", f"exit {code}") for code in batch]
         found += [process.wait() for process in processes]
     assert [os.WEXITSTATUS(status) for status in found] == list(codes)
@@ -39,12 +43,12 @@ def no_core() -> None:
 
 
 @pytest.mark.usefixtures("default_dispositions")
-def test_death_by_every_fatal_signal(starter: Starter) -> None:
+def test_death_by_every_fatal_signal(starter: Starter, at_once: int) -> None:
     found = {}
-    for first in range(0, len(FATAL), _AT_ONCE):
+    for first in range(0, len(FATAL), at_once):
         processes = {
             number: starter.start("/bin/sh", "-c", f"kill -{number} $$", before=no_core)
-            for number in map(int, FATAL[first : first + _AT_ONCE])
+            for number in map(int, FATAL[first : first + at_once])
         }
         found.update({number: process.wait() for number, process in processes.items()})
     wrong = {n: s for n, s in found.items() if not os.WIFSIGNALED(s) or os.WTERMSIG(s) != n}

@@ -184,6 +184,7 @@ def test_without_a_control_group_the_rest_is_the_same(starter_without_cgroup: St
     assert os.WEXITSTATUS(process.wait()) == 3
 
 
+@pytest.mark.alone  # HTCondor has one job in a slice, and ledged sees to it
 def test_the_pid_in_the_name_of_the_group_is_never_the_job_s_business(starter: Starter) -> None:
     # Two at once in one slice (a job and condor_ssh_to_job) must not get in each other's way.
     processes = [starter.start("/bin/sleep", "0.2") for _ in range(4)]

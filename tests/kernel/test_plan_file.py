@@ -15,7 +15,7 @@ from tests.kernel.starter import Starter
 DIRECTORY = Path("/etc/condor-ledge")
 WritePlan = Callable[[object], None]
 
-pytestmark = pytest.mark.requires("no_plan")
+pytestmark = [pytest.mark.requires("no_plan"), pytest.mark.alone]
 
 
 @pytest.fixture
@@ -92,9 +92,7 @@ def test_a_plan_that_cannot_be_read_refuses_the_job(starter: Starter, plan: Writ
     refused(starter.run("/bin/true").wrapper_error, "Is a directory")
 
 
-def test_a_step_that_fails_refuses_the_job_and_says_why(
-    starter: Starter, plan: WritePlan
-) -> None:
+def test_a_step_that_fails_refuses_the_job_and_says_why(starter: Starter, plan: WritePlan) -> None:
     plan({"version": 1, "mounts": [MISSING]})
     process = starter.run("/bin/sh", "-c", ": >ran")
     refused(process.wrapper_error, "/no/such/directory")

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from ledge import __version__
-from ledge.attributes import REPORTED, isolation_attributes, usage_attributes
+from ledge.attributes import isolation_attributes, usage_attributes
+from ledge.publish.starter import REPORTED
 from ledge.usage import Usage, usage_of_cgroup2, usage_of_processes
 from tests.unit.test_usage import FIGURES, TEXTS
 

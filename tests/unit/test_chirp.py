@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledge.classads import literal
-from ledge.publish.chirp import ChirpError, Starter, publish
+from ledge.publish.chirp import ChirpError, Starter, expression, publish
 
 COOKIE = "c0ffee"
 PATIENCE_SECONDS = 0.5
@@ -159,7 +159,7 @@ def test_a_bad_peer_is_an_error_in_time(
     starter = peer(behaviour).starter()
     begin = time.monotonic()
     with pytest.raises(ChirpError) as caught:
-        publish(starter, {"ChirpLedgeVersion": "1"}, PATIENCE_SECONDS)
+        publish(starter, {"ChirpLedgeVersion": expression("1")}, PATIENCE_SECONDS)
     assert time.monotonic() - begin < PATIENCE_SECONDS + 0.5
     assert "\n" not in str(caught.value)
 
@@ -168,7 +168,7 @@ def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(ChirpError, match="refused"):
-        publish(Starter(b"127.0.0.1 %d x" % port), {"A": 1}, PATIENCE_SECONDS)
+        publish(Starter(b"127.0.0.1 %d x" % port), {"A": "1"}, PATIENCE_SECONDS)
 
 
 def test_nobody_accepts() -> None:
@@ -180,7 +180,7 @@ def test_nobody_accepts() -> None:
             each.connect_ex(address)
         begin = time.monotonic()
         with pytest.raises(ChirpError):
-            publish(Starter(b"127.0.0.1 %d x" % address[1]), {"A": 1}, PATIENCE_SECONDS)
+            publish(Starter(b"127.0.0.1 %d x" % address[1]), {"A": "1"}, PATIENCE_SECONDS)
         assert time.monotonic() - begin < PATIENCE_SECONDS + 0.5
         for each in crowd:
             each.close()
@@ -193,19 +193,19 @@ def test_a_slow_but_honest_peer_is_waited_for(peer: Callable[[Behaviour], Peer])
             time.sleep(0.05)
             connection.sendall(bytes([byte]))
 
-    publish(peer(slow).starter(), {"A": 1}, 5)
+    publish(peer(slow).starter(), {"A": "1"}, 5)
 
 
 def test_the_wrong_cookie_is_named(peer: Callable[[Behaviour], Peer]) -> None:
     starter = peer(Recorder()).starter(cookie="wrong")
     with pytest.raises(ChirpError, match="refused cookie"):
-        publish(starter, {"A": 1}, PATIENCE_SECONDS)
+        publish(starter, {"A": "1"}, PATIENCE_SECONDS)
 
 
 def test_the_refused_attribute_is_named(peer: Callable[[Behaviour], Peer]) -> None:
     starter = peer(answers(b"0\n0\n-3\n")).starter()
     with pytest.raises(ChirpError, match="refused ChirpB"):
-        publish(starter, {"ChirpA": 1, "ChirpB": 2}, PATIENCE_SECONDS)
+        publish(starter, {"ChirpA": "1", "ChirpB": "2"}, PATIENCE_SECONDS)
 
 
 ATTRIBUTES: dict[str, int | float | str] = {
@@ -224,7 +224,8 @@ ATTRIBUTES: dict[str, int | float | str] = {
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # HTChirp's own
 def test_the_requests_are_those_of_htchirp(peer: Callable[[Behaviour], Peer]) -> None:
     ours, theirs = Recorder(), Recorder()
-    publish(peer(ours).starter(), ATTRIBUTES)
+    expressions = {name: expression(value) for name, value in ATTRIBUTES.items()}
+    publish(peer(ours).starter(), expressions)
     listening = peer(theirs)
     with HTChirp("127.0.0.1", listening.port, ["cookie"], COOKIE) as client:
         for name, value in ATTRIBUTES.items():
@@ -238,10 +239,10 @@ def test_no_expression_is_longer_than_the_starter_takes(
     peer: Callable[[Behaviour], Peer], text: str
 ) -> None:
     recorder = Recorder()
-    publish(peer(recorder).starter(), {"ChirpLedgeLong": text})
+    publish(peer(recorder).starter(), {"ChirpLedgeLong": expression(text)})
     assert len(recorder.requests) == 2
-    expression = recorder.requests[1].rstrip(b"\n").split(b" ", 2)[2]
-    unescaped = expression.replace(b"\\\\", b"\\").replace(b"\\ ", b" ")
+    sent = recorder.requests[1].rstrip(b"\n").split(b" ", 2)[2]
+    unescaped = sent.replace(b"\\\\", b"\\").replace(b"\\ ", b" ")
     assert len(unescaped) <= 993  # io_proxy_handler.cpp
 
 
@@ -260,7 +261,7 @@ def test_no_expression_is_longer_than_the_starter_takes(
 )
 def test_a_config_that_is_none(config: bytes) -> None:
     with pytest.raises(ChirpError):
-        publish(Starter(config), {"A": 1}, PATIENCE_SECONDS)
+        publish(Starter(config), {"A": "1"}, PATIENCE_SECONDS)
 
 
 @given(st.binary())

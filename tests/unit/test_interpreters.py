@@ -60,7 +60,7 @@ def test_every_module_can_be_imported(python: str) -> None:
 @pytest.mark.requires("userns")
 @pytest.mark.parametrize(("command", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", -9)])
 def test_the_wrapper_runs_a_job(home: Path, tmp_path: Path, command: str, status: int) -> None:
-    job = [str(home / "job_wrapper"), "/bin/sh", "-c", f"readlink /proc/self; {command}"]
+    job = [str(home / "job_wrapper_alone"), "/bin/sh", "-c", f"readlink /proc/self; {command}"]
     environment = {"_CONDOR_SCRATCH_DIR": str(tmp_path)}
     result = subprocess.run(job, env=environment, cwd=tmp_path, capture_output=True)
     assert result.stderr == b""
@@ -70,6 +70,7 @@ def test_the_wrapper_runs_a_job(home: Path, tmp_path: Path, command: str, status
 
 def test_the_prepare_hook_tries_a_command(home: Path, tmp_path: Path) -> None:
     ad = b'JobUniverse = 5\nCmd = "/no/such"\n'
-    result = subprocess.run([home / "prepare_job"], input=ad, cwd=tmp_path, capture_output=True)
+    hook = [home / "prepare_job_alone"]
+    result = subprocess.run(hook, input=ad, cwd=tmp_path, capture_output=True)
     assert b"HookStatusCode = 2" in result.stdout
     assert result.stderr == b""

@@ -213,7 +213,8 @@ def hook(installed: Path, scratch: Path) -> Hook:
     """The installed hook: its answer to a job ad."""
 
     def answer(job_ad: bytes) -> bytes:
-        result = subprocess.run([installed / "prepare_job"], input=job_ad, capture_output=True)
+        hook = [installed / "prepare_job_alone"]
+        result = subprocess.run(hook, input=job_ad, capture_output=True)
         assert (result.returncode, result.stderr) == (0, b"")
         return result.stdout
 

@@ -9,7 +9,7 @@ from ledge.universe import checkpoints_itself, left_alone
 
 
 def command(path: bytes, *environ: bytes) -> Inheritance:
-    return Inheritance([path, b"argument"], list(environ), set())
+    return Inheritance([path, b"argument"], list(environ))
 
 
 VANILLA = b'Cmd = "/home/alice/job"\nJobUniverse = 5\n'

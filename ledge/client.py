@@ -1,0 +1,117 @@
+"""Talking to ledged from the wrapper and the hooks; the other end is ledge/daemon/server.py.
+
+On connecting, ledged greets with its version and a number of its own choosing for this connection;
+a request repeats both, which shows that it comes from a process that lives now:
+
+    ledged:  ledged 1 NONCE
+    client:  launch 1 NONCE 0           the verb, version, nonce and the length of a body
+    ledged:  done 12                    how it went, the length of a body, and perhaps a descriptor
+"""
+
+from __future__ import annotations
+
+import _socket
+import posix
+from sys import byteorder
+
+from ledge.errors import LedgeError
+
+SOCKET = "/run/condor-ledge/socket"
+VERSION = 1
+PATIENCE_SECONDS = 30.0
+_LONGEST_LINE = 256
+_LARGEST_ANSWER = 1 << 20
+_ONE_DESCRIPTOR = 4
+
+
+class UnavailableError(LedgeError):
+    """ledged does not answer, or not as the protocol says."""
+
+
+class Answer:
+    """What ledged answered: `status` is done, refused, unreserved or error.
+
+    `body` is the reason for all but done; `fd` a descriptor that came with it.
+    """
+
+    __slots__ = ("status", "body", "fd")
+
+    def __init__(self, status: bytes, body: bytes, fd: int | None) -> None:
+        self.status = status
+        self.body = body
+        self.fd = fd
+
+
+class Connection:
+    """A connection to ledged. Every method raises UnavailableError."""
+
+    __slots__ = ("socket", "nonce", "unread", "fd")
+
+    def __init__(self, path: str = SOCKET, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self.unread = b""
+        self.fd: int | None = None
+        try:
+            self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+            self.socket.settimeout(patience_seconds)
+            self.socket.connect(path)
+        except OSError as error:
+            raise _unavailable(f"{path}: {error.strerror or error}") from None
+        words = self._line().split()
+        if len(words) != 3 or words[0] != b"ledged":
+            raise _unavailable(f"it greets with {words!r:.80}")
+        if words[1] != b"%d" % VERSION:
+            raise UnavailableError(
+                f"ledged speaks version {words[1].decode('ascii', 'replace')} of the protocol, "
+                f"this program {VERSION}",
+                "restart ledged (condor_restart -daemon ledged): it is of another installation",
+            )
+        self.nonce = words[2]
+
+    def request(self, verb: bytes, body: bytes = b"") -> Answer:
+        """Ask ledged for something, and wait for the answer."""
+        header = b"%s %d %s %d\n" % (verb, VERSION, self.nonce, len(body))
+        try:
+            self.socket.sendall(header + body)
+        except OSError as error:
+            raise _unavailable(error.strerror or str(error)) from None
+        status, _, length = self._line().partition(b" ")
+        if not length.isdigit() or int(length) > _LARGEST_ANSWER:
+            raise _unavailable(f"it answers {status!r:.80}")
+        while len(self.unread) < int(length):
+            self._receive()
+        answer, self.unread = self.unread[: int(length)], self.unread[int(length) :]
+        fd, self.fd = self.fd, None
+        return Answer(status, answer, fd)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()
+
+    def _line(self) -> bytes:
+        while b"\n" not in self.unread:
+            if len(self.unread) > _LONGEST_LINE:
+                raise _unavailable("it talks without end")
+            self._receive()
+        line, _, self.unread = self.unread.partition(b"\n")
+        return line
+
+    def _receive(self) -> None:
+        try:
+            data, ancillary, _, _ = self.socket.recvmsg(65536, _socket.CMSG_LEN(_ONE_DESCRIPTOR))
+        except OSError as error:
+            raise _unavailable(error.strerror or str(error)) from None
+        for level, kind, payload in ancillary:
+            if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+                self.fd = int.from_bytes(payload[:_ONE_DESCRIPTOR], byteorder)
+                posix.set_inheritable(self.fd, False)
+        if not data:
+            raise _unavailable("it closed the connection")
+        self.unread += data
+
+
+def _unavailable(detail: str) -> UnavailableError:
+    return UnavailableError(
+        f"ledged does not answer ({detail})",
+        "its log is LedgeLog in HTCondor's log directory; without_daemon in policy.yaml says what "
+        "jobs do meanwhile",
+    )

@@ -1,0 +1,184 @@
+"""Who is at the other end of a connection: what the kernel says, and nothing that the peer says.
+
+A PID can be another process's by the time it is looked at. So a peer is a pidfd and a descriptor of
+its directory in /proc, and it proves that it lives: each of its messages carries, attested by the
+kernel (SCM_CREDENTIALS, unix(7)), the PID that connected, and a number that it can have read only
+after the pidfd was opened.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+
+from ledge.errors import LedgeError
+from ledge.kernel.cgroup2 import Cgroup, mount_point, own_path
+from ledge.launcher.likeness import read, read_status
+
+_UCRED = struct.Struct("iII")
+_PATH_ONLY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_STARTER = b"condor_starter"
+# HTCondor's init of a job's PID namespace (USE_PID_NAMESPACES), as comm has it.
+_PID_NAMESPACE_INIT = b"condor_pid_ns_i"
+_NO_CAPABILITY = ("CapInh", "CapPrm", "CapAmb")
+
+
+class PeerError(LedgeError):
+    """The peer is not somebody for whom ledged does that."""
+
+
+class Process:
+    """A process as the kernel shows it, known by a pidfd. Close it when done."""
+
+    def __init__(self, pid: int) -> None:
+        """Raises OSError if there is none."""
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        try:
+            self.proc = os.open(f"/proc/{pid}", _PATH_ONLY)
+        except OSError:
+            os.close(self.pidfd)
+            raise
+
+    def lives(self) -> bool:
+        """Whether it has not ended."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return not poll.poll(0)
+
+    def status(self) -> dict[bytes, bytes]:
+        """The lines of /proc/PID/status. Raises OSError."""
+        return read_status(self.proc)
+
+    def parent(self) -> Process:
+        """The parent, which was it while this one lived. Raises OSError."""
+        parent = Process(int(self.status()[b"PPid"]))
+        if int(self.status()[b"PPid"]) == parent.pid and parent.lives():
+            return parent
+        parent.close()
+        raise ProcessLookupError
+
+    def cgroup(self) -> bytes:
+        """The path of its control group. Raises OSError."""
+        return own_path(read(self.proc, "cgroup") or b"") or b"/"
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        os.close(self.pidfd)
+        os.close(self.proc)
+
+
+class Peer(Process):
+    """The process that connected; `uid` is what it was then."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Raises OSError if it is gone already, PeerError if it cannot be seen from here."""
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        pid, self.uid, _ = _UCRED.unpack(credentials)
+        if pid == 0:
+            raise PeerError("a process of another PID namespace than ledged's")
+        super().__init__(pid)
+
+
+class Job:
+    """What a wrapper is part of: its starter, the job's slice and the scope it stands in."""
+
+    def __init__(self, starter: Process, slice_path: bytes, scope: int, slice_: Cgroup) -> None:
+        self.starter = starter
+        self.slice_path = slice_path
+        self.scope = scope
+        self.slice = slice_
+
+    def identity(self) -> tuple[int, int]:
+        """What tells the slice from every other that there is or was."""
+        status = os.fstat(self.slice.fd)
+        return status.st_dev, status.st_ino
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        self.starter.close()
+        self.slice.close()
+        os.close(self.scope)
+
+
+def starter_of(process: Process) -> Process:
+    """The starter that started a hook or a wrapper. Raises PeerError, OSError."""
+    parent = process.parent()
+    if _name(parent) == _PID_NAMESPACE_INIT:
+        child, parent = parent, parent.parent()
+        child.close()
+    # A user can give a process any name, but not root as its real user.
+    if _name(parent) == _STARTER and parent.status()[b"Uid"].split()[0] == b"0":
+        return parent
+    name = _name(parent).decode("ascii", "replace")
+    parent.close()
+    raise PeerError(f"a child of {name} and not of HTCondor's starter")
+
+
+def job_of(peer: Peer) -> Job:
+    """What the peer is the wrapper of. Raises PeerError if it is none, OSError if it has gone.
+
+    That is a child of the starter's in a control group whose parent was delegated to the peer's
+    user by root: the starter does that with a job's slice, and a job's own processes are one
+    level further down, or in a group that was made by its user.
+    """
+    _check_rights(peer)
+    starter = starter_of(peer)
+    scope = slice_ = None
+    try:
+        path = peer.cgroup()
+        slice_path = path.rpartition(b"/")[0]
+        mounted = _mount_point()
+        scope = os.open(mounted + path, _PATH_ONLY | os.O_NOFOLLOW)
+        slice_ = Cgroup.open(mounted + slice_path)
+        _check_delegation(peer, slice_, mounted + slice_path)
+        return Job(starter, slice_path, scope, slice_)
+    except (OSError, PeerError):
+        starter.close()
+        if scope is not None:
+            os.close(scope)
+        if slice_ is not None:
+            slice_.close()
+        raise
+
+
+def _check_rights(peer: Peer) -> None:
+    """Nobody is to get out of anything by being launched: what has less than a job is refused."""
+    status = peer.status()
+    uids = set(status[b"Uid"].split())
+    if uids != {b"%d" % peer.uid} or len(set(status[b"Gid"].split())) != 1:
+        raise PeerError("a process in the middle of changing its user")
+    if peer.uid == 0:
+        raise PeerError("a process of root's: its jobs are left as HTCondor starts them")
+    for name in _NO_CAPABILITY:
+        if int(status.get(name.encode(), b"0"), 16):
+            raise PeerError(f"a process with capabilities of its own ({name})")
+    if status.get(b"Seccomp", b"0") != b"0":
+        raise PeerError("a process with a system call filter, which a job would escape")
+    if _identity(os.stat("ns/user", dir_fd=peer.proc)) != _identity(os.stat("/proc/self/ns/user")):
+        raise PeerError("a process in a user namespace, which a job would escape")
+
+
+def _check_delegation(peer: Peer, slice_: Cgroup, path: bytes) -> None:
+    owner = os.fstat(slice_.fd).st_uid
+    above = os.stat(b"..", dir_fd=slice_.fd).st_uid
+    if b"/../" in path or path.endswith(b"/") or owner != peer.uid or above != 0:
+        raise PeerError("a process outside of the slice that HTCondor makes for a job")
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _name(process: Process) -> bytes:
+    return read(process.proc, "comm") or b""
+
+
+def _mount_point() -> bytes:
+    with open("/proc/self/mountinfo", "rb") as file:
+        mounted = mount_point(file.read())
+    if mounted is None:
+        raise PeerError("cgroup2 is not mounted on this node")
+    return mounted

@@ -1,0 +1,313 @@
+"""ledged's connections: one thread, one loop, and a bound on everything that a client can do.
+
+A request is a line (ledge/client.py has the protocol) and a body of the length that the line says.
+The verb is looked at before the body is read, so that only who may ask for a thing can make ledged
+read much. A client that is slow, silent or wrong loses its connection, and nobody else's.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import selectors
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from heapq import heappop, heappush
+from itertools import count
+
+from ledge.client import VERSION
+from ledge.daemon.log import Log
+from ledge.daemon.peer import Peer, PeerError
+
+LONGEST_LINE = 128
+LARGEST_BODY = 1 << 20
+MOST_CONNECTIONS = 2048
+MOST_OF_A_USER = 512
+# Of all bodies on their way together.
+MOST_BUFFERED = 32 << 20
+PATIENCE_SECONDS = 10.0
+_CREDENTIALS = struct.Struct("iII")
+_AT_ONCE = 65536
+
+
+class RequestError(Exception):
+    """The client did not keep to the protocol; it is told so and the connection ends."""
+
+
+class Request:
+    """One request: its verb, its body, whose it is; to be answered once."""
+
+    def __init__(self, connection: Connection, verb: str, body: bytes) -> None:
+        self.connection = connection
+        self.peer = connection.peer
+        self.verb = verb
+        self.body = body
+
+    def answer(self, status: str, body: bytes = b"", fd: int | None = None) -> None:
+        """Answer; a client that has gone meanwhile does not mind."""
+        self.connection.answer(status, body, fd)
+
+
+class Connection:
+    """One client. It reads nothing while a request of its own is being worked on."""
+
+    def __init__(self, server: Server, stream: socket.socket, peer: Peer) -> None:
+        self.server = server
+        self.stream = stream
+        self.peer = peer
+        self.nonce = secrets.token_hex(8).encode()
+        self.unread = b""
+        self.unsent = b"ledged %d %s\n" % (VERSION, self.nonce)
+        self.fd: int | None = None
+        self.awaited: tuple[str, int] | None = None  # the verb and the length of its body
+        self.busy = False
+        self.closed = False
+        self.deadline = time.monotonic() + PATIENCE_SECONDS
+
+    def readable(self) -> None:
+        """Take what has come. Raises OSError, RequestError, PeerError."""
+        space = socket.CMSG_SPACE(_CREDENTIALS.size)
+        # No space for descriptors: the kernel closes those that a client sends.
+        data, ancillary, _, _ = self.stream.recvmsg(_AT_ONCE, space)
+        if not data:
+            raise ConnectionError
+        self._check_sender(ancillary)
+        self.server.buffered += len(data)
+        self.unread += data
+        if self.server.buffered > MOST_BUFFERED:
+            raise RequestError("too much at once from all clients together; try again")
+        self._proceed()
+
+    def writable(self) -> None:
+        """Send what is left of an answer. Raises OSError."""
+        rights = [] if self.fd is None else [_rights(self.fd)]
+        sent = self.stream.sendmsg([self.unsent], rights)
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+        self.unsent = self.unsent[sent:]
+
+    def answer(self, status: str, body: bytes, fd: int | None) -> None:
+        """Queue an answer and read on; the descriptor is closed when it is sent."""
+        if self.closed:
+            if fd is not None:
+                os.close(fd)
+            return
+        self.busy = False
+        self.deadline = time.monotonic() + PATIENCE_SECONDS
+        self.unsent += b"%s %d\n" % (status.encode(), len(body)) + body
+        self.fd = fd
+        self.server.attend(self)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.closed = True
+        self.server.buffered -= len(self.unread)
+        self.unread = b""
+        self.stream.close()
+        self.peer.close()
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+
+    def _check_sender(self, ancillary: list[tuple[int, int, bytes]]) -> None:
+        for level, kind, payload in ancillary:
+            credentials = (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS)
+            if credentials and _CREDENTIALS.unpack(payload)[0] == self.peer.pid:
+                if self.peer.lives():
+                    return
+                break
+        raise RequestError("a message of another process than the one that connected")
+
+    def _proceed(self) -> None:
+        if self.awaited is None:
+            line, newline, _ = self.unread.partition(b"\n")
+            if len(line) > LONGEST_LINE:
+                raise RequestError("a line that is too long")
+            if not newline:
+                return
+            self.awaited = self._parse(line)
+            self._consume(len(line) + 1)
+        verb, length = self.awaited
+        if len(self.unread) > length:
+            raise RequestError("more than one request at once")
+        if len(self.unread) == length:
+            body = self.unread
+            self._consume(length)
+            self.awaited, self.busy = None, True
+            self.server.handle(Request(self, verb, body))
+
+    def _consume(self, length: int) -> None:
+        self.unread = self.unread[length:]
+        self.server.buffered -= length
+
+    def _parse(self, line: bytes) -> tuple[str, int]:
+        words = line.split(b" ")
+        if len(words) != 4:
+            raise RequestError("expected VERB VERSION NONCE LENGTH")
+        verb, version, nonce, length = words
+        if version != b"%d" % VERSION:
+            raise RequestError(
+                f"version {version.decode('ascii', 'replace')} of the protocol; "
+                f"ledged speaks {VERSION}"
+            )
+        if not secrets.compare_digest(nonce, self.nonce):
+            raise RequestError("a nonce of another connection")
+        if not length.isdigit() or len(length) > 8 or int(length) > LARGEST_BODY:
+            raise RequestError(f"expected a length of at most {LARGEST_BODY}")
+        name = verb.decode("ascii", "replace")
+        self.server.admit(name, int(length), self.peer)
+        return name, int(length)
+
+
+class Server:
+    """The loop. `admit(verb, length, peer)` raises RequestError or PeerError for what is not to
+    be read; `handle(request)` works on it, or arranges that it is answered later."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        admit: Callable[[str, int, Peer], None],
+        handle: Callable[[Request], None],
+        log: Log,
+    ) -> None:
+        self.listener = listener
+        self.admit = admit
+        self.handle = handle
+        self.log = log
+        self.selector = selectors.DefaultSelector()
+        self.connections: dict[int, Connection] = {}  # in the order of their arrival
+        self.buffered = 0
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
+        self.stopping = False
+        listener.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # accepted ones inherit it
+        self.watch(listener.fileno(), self._accept)
+
+    def watch(self, fd: int, action: Callable[[], None]) -> None:
+        """Call `action` whenever the descriptor is readable."""
+        self.selector.register(fd, selectors.EVENT_READ, action)
+
+    def forget(self, fd: int) -> None:
+        """Watch the descriptor no longer."""
+        self.selector.unregister(fd)
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Call `action` once, after a while."""
+        heappush(self._timers, (time.monotonic() + seconds, next(self._order), action))
+
+    def run(self) -> None:
+        """Serve until `stopping` is set."""
+        self.later(1.0, self._expire)
+        while not self.stopping:
+            for key, events in self.selector.select(self._pause()):
+                if self._is_stale(key):
+                    continue
+                if isinstance(key.data, Connection):
+                    self._serve(key.data, events)
+                else:
+                    key.data()
+            for action in self._due():
+                action()
+
+    def attend(self, connection: Connection) -> None:
+        """Wait for what the connection can do next: send the rest, or hear more."""
+        events = selectors.EVENT_WRITE if connection.unsent else selectors.EVENT_READ
+        if connection.busy and not connection.unsent:
+            self._unregister(connection)
+            return
+        try:
+            self.selector.modify(connection.stream, events, connection)
+        except KeyError:
+            self.selector.register(connection.stream, events, connection)
+
+    def _is_stale(self, key: selectors.SelectorKey) -> bool:
+        """Whether what was done in this round has made an end of it."""
+        current = self.selector.get_map().get(key.fd)
+        return current is None or current.data is not key.data
+
+    def _serve(self, connection: Connection, events: int) -> None:
+        if connection.closed:
+            return
+        try:
+            if events & selectors.EVENT_WRITE:
+                connection.writable()
+            else:
+                connection.readable()
+            if not connection.closed:
+                self.attend(connection)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._drop(connection)
+        except (RequestError, PeerError) as error:
+            self._dismiss(connection, str(error))
+
+    def _dismiss(self, connection: Connection, reason: str) -> None:
+        """Say what was wrong, as far as that can be said at once, and end the connection."""
+        peer = connection.peer
+        self.log.write(f"refused the process {peer.pid} of user {peer.uid}: {reason}")
+        body = reason.encode("utf-8", "replace")
+        try:
+            connection.stream.send(connection.unsent + b"error %d\n" % len(body) + body)
+        except OSError:
+            pass
+        self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        if connection.closed:
+            return
+        self._unregister(connection)
+        del self.connections[connection.stream.fileno()]
+        connection.close()
+
+    def _unregister(self, connection: Connection) -> None:
+        try:
+            self.selector.unregister(connection.stream)
+        except KeyError:
+            pass
+
+    def _accept(self) -> None:
+        try:
+            stream, _ = self.listener.accept()
+        except OSError:
+            return  # it has gone again, or there are no descriptors left: next time
+        stream.setblocking(False)
+        try:
+            connection = Connection(self, stream, Peer(stream))
+        except (OSError, PeerError):
+            stream.close()
+            return
+        self._make_room(connection.peer.uid)
+        self.connections[stream.fileno()] = connection
+        self.attend(connection)
+
+    def _make_room(self, uid: int) -> None:
+        """Close the oldest idle connection of the user who has the most, if there are too many."""
+        own = [c for c in self.connections.values() if c.peer.uid == uid]
+        if len(own) < MOST_OF_A_USER and len(self.connections) < MOST_CONNECTIONS:
+            return
+        idle = [c for c in own or self.connections.values() if not c.busy]
+        if idle:
+            self._drop(idle[0])
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        late = [c for c in self.connections.values() if not c.busy and c.deadline < now]
+        for connection in late:
+            self._drop(connection)
+        self.later(1.0, self._expire)
+
+    def _pause(self) -> float:
+        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else 1.0
+
+    def _due(self) -> Iterator[Callable[[], None]]:
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            yield heappop(self._timers)[2]
+
+
+def _rights(fd: int) -> tuple[int, int, bytes]:
+    return socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", fd)

@@ -1,0 +1,154 @@
+"""The daemon proper: its options, its files under /run, its signals, and what ends it."""
+
+from __future__ import annotations
+
+import _socket
+import argparse
+import fcntl
+import os
+import resource
+import signal
+import socket
+
+from ledge import __version__
+from ledge.client import SOCKET
+from ledge.daemon.decider import Decider
+from ledge.daemon.log import Log
+from ledge.daemon.requests import Requests
+from ledge.daemon.server import Server
+from ledge.errors import LedgeError
+from ledge.kernel import syscalls
+from ledge.kernel.signalfd import open_signals, read_signals
+
+_SIGNALS = {signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGCHLD}
+_BACKLOG = 1024
+_DESCRIPTORS = 16384
+_ORDER_BYTES = 4 << 20
+_SO_SNDBUFFORCE = 32  # asm-generic/socket.h; Python has no name for it
+
+
+class StartError(LedgeError):
+    """ledged cannot be started here."""
+
+
+def serve(arguments: list[str], order_socket: _socket.socket, launcher: int) -> None:
+    """Serve until a signal says otherwise. Raises StartError."""
+    options = _parser().parse_args(arguments)
+    if os.geteuid() != 0:
+        raise StartError("ledged has to be started as root")
+    signals = open_signals(_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    syscalls.prctl(syscalls.PR_SET_NAME, b"ledged\0")
+    # condor_master may die without a word, and then starts another ledged.
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
+    log = _log(options)
+    directory = os.path.dirname(options.socket)
+    _lock(directory)
+    orders = socket.socket(fileno=order_socket.detach())
+    orders.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _ORDER_BYTES)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _DESCRIPTORS), most))
+    requests = Requests(orders, log)
+    server = Server(_listen(options.socket), requests.admit, requests.handle, log)
+    decider = Decider(options.policy, log.write, server.watch)
+    requests.attach(server, decider)
+    _write_choice(directory, decider.without_daemon)
+    watch = _Watch(server, decider, log, signals, directory, launcher)
+    server.watch(signals, watch.signalled)
+    log.write(f"ledged {__version__} started, process {os.getpid()}, launcher {launcher}")
+    server.run()
+    os.unlink(options.socket)
+    log.write("ledged ends; running jobs go on")
+    os._exit(watch.exit_status)
+
+
+class _Watch:
+    """What is to be done on a signal."""
+
+    def __init__(
+        self,
+        server: Server,
+        decider: Decider,
+        log: Log,
+        signals: int,
+        directory: str,
+        launcher: int,
+    ) -> None:
+        self.server = server
+        self.decider = decider
+        self.log = log
+        self.signals = signals
+        self.directory = directory
+        self.launcher = launcher
+        self.exit_status = 0
+
+    def signalled(self) -> None:
+        """Take the signals that have come."""
+        for told in read_signals(self.signals):
+            if told.signo == signal.SIGHUP:
+                self._reload()
+            elif told.signo == signal.SIGCHLD:
+                self._reap()
+            else:
+                self.server.stopping = True
+
+    def _reload(self) -> None:
+        self.log.reopen()
+        self.decider.reload()
+        _write_choice(self.directory, self.decider.without_daemon)
+
+    def _reap(self) -> None:
+        """Without a launcher there is nothing to do but to be started anew."""
+        pid, _ = os.waitpid(self.launcher, os.WNOHANG)
+        if pid:
+            self.log.write("the launcher has died; ledged ends, to be started anew")
+            self.exit_status = 1
+            self.server.stopping = True
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ledged", description="condor-ledge's node daemon")
+    parser.add_argument("--log", metavar="FILE", help="LedgeLog; default: standard error")
+    parser.add_argument("--max-log", metavar="BYTES", type=int, default=10 << 20)
+    parser.add_argument("--policy", metavar="FILE", default="/etc/condor-ledge/policy.yaml")
+    parser.add_argument("--socket", metavar="PATH", default=SOCKET)
+    return parser
+
+
+def _log(options: argparse.Namespace) -> Log:
+    try:
+        return Log(options.log, options.max_log)
+    except OSError as error:
+        raise StartError(f"{options.log}: {error.strerror}") from None
+
+
+def _lock(directory: str) -> None:
+    """Make the directory, and be the only ledged that uses it. Raises StartError."""
+    try:
+        os.makedirs(directory, 0o755, exist_ok=True)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StartError("another ledged is running", "stop that one first") from None
+    except OSError as error:
+        raise StartError(f"{directory}: {error.strerror}") from None
+
+
+def _write_choice(directory: str, choice: str) -> None:
+    """Leave the policy's without_daemon for those who will not reach us (ledge/by_daemon.py)."""
+    path = os.path.join(directory, "without_daemon")
+    with open(path + ".new", "w", encoding="ascii") as file:
+        file.write(choice + "\n")
+    os.replace(path + ".new", path)
+
+
+def _listen(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    listener.bind(path)
+    os.chmod(path, 0o666)
+    listener.listen(_BACKLOG)
+    return listener
