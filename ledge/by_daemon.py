@@ -7,13 +7,15 @@ import posix
 from sys import byteorder
 
 from ledge import report
-from ledge.client import Connection, UnavailableError
+from ledge.client import PATIENCE_SECONDS, Answer, Connection, UnavailableError, persistently
 from ledge.errors import IsolationError
 from ledge.handover import give
 from ledge.inheritance import Inheritance
 from ledge.monitor import Running, isolation_error
 
 WITHOUT_DAEMON = "/run/condor-ledge/without_daemon"
+# The wrapper can read the figures itself; only what ledged knows beside them would be missing.
+_SETTLE_SECONDS = 15.0
 _INT_BYTES = 4
 
 
@@ -35,33 +37,45 @@ class _Groups:
             found[0].remove(b"ledge-%d" % posix.getpid())
 
 
+class LeftAloneError(Exception):
+    """The job is to run without what could not be had; the reason is the text."""
+
+
 def start_job(inheritance: Inheritance, scratch: bytes, ad: bytes) -> tuple[Running, bytes]:
     """Have the job started; also the attributes that it has from its start on, as lines of an ad.
 
-    Raises UnavailableError if ledged does not answer, IsolationError if it refuses or fails.
+    The job is on its way then. Raises UnavailableError if ledged does not answer, IsolationError
+    if it refuses or fails, LeftAloneError if the plan says that the job runs all the same.
     """
     directory = _open(scratch)
-    connection = Connection()
-    try:
+
+    def launch(connection: Connection) -> Answer:
         answer = connection.request(b"launch")
         if answer.status == b"unreserved":
             _reserve(connection, inheritance, ad)
             answer = connection.request(b"launch")
-    finally:
-        connection.close()
+        return answer
+
+    answer = persistently(launch, PATIENCE_SECONDS)
+    if answer.status == b"run":
+        raise LeftAloneError(_text(answer.body))
     if answer.status != b"done" or answer.fd is None:
         raise IsolationError(f"ledged refused to start the job: {_text(answer.body)}")
-    return _hand_over(answer.fd, inheritance, directory), answer.body
+    on_failure, _, attributes = answer.body.partition(b"\n")
+    try:
+        running = _hand_over(answer.fd, inheritance, directory)
+        running.confirm()
+    except IsolationError as error:
+        if on_failure == b"run":
+            raise LeftAloneError(str(error)) from None
+        raise
+    return running, attributes
 
 
 def settle() -> bytes | None:
     """Have the last reading taken; the figures as lines of an ad, None if ledged cannot say."""
     try:
-        connection = Connection()
-        try:
-            answer = connection.request(b"settle")
-        finally:
-            connection.close()
+        answer = persistently(lambda connection: connection.request(b"settle"), _SETTLE_SECONDS)
     except UnavailableError:
         return None
     return answer.body if answer.status == b"done" else None

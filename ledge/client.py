@@ -13,12 +13,19 @@ from __future__ import annotations
 import _socket
 import posix
 from sys import byteorder
+from time import monotonic, sleep
 
 from ledge.errors import LedgeError
 
+TYPE_CHECKING = False  # what is imported below costs every job some ms
+if TYPE_CHECKING:
+    from typing import Callable
+
 SOCKET = "/run/condor-ledge/socket"
 VERSION = 1
+# ledged may be about to start, with HTCondor or anew after a crash (MASTER_BACKOFF_CONSTANT, 9 s).
 PATIENCE_SECONDS = 30.0
+_PAUSE_SECONDS = 0.25
 _LONGEST_LINE = 256
 _LARGEST_ANSWER = 1 << 20
 _ONE_DESCRIPTOR = 4
@@ -29,7 +36,7 @@ class UnavailableError(LedgeError):
 
 
 class Answer:
-    """What ledged answered: `status` is done, refused, unreserved or error.
+    """What ledged answered: `status` is done, refused, unreserved, run or error.
 
     `body` is the reason for all but done; `fd` a descriptor that came with it.
     """
@@ -107,6 +114,26 @@ class Connection:
         if not data:
             raise _unavailable("it closed the connection")
         self.unread += data
+
+
+def persistently(ask: Callable[[Connection], Answer], patience_seconds: float) -> Answer:
+    """Ask on a connection, and on another if ledged dies meanwhile, as long as there is patience.
+
+    Every request can be made again: what ledged did before it died is undone, or found done.
+    Raises UnavailableError.
+    """
+    deadline = monotonic() + patience_seconds
+    while True:
+        try:
+            connection = Connection(patience_seconds=patience_seconds)
+            try:
+                return ask(connection)
+            finally:
+                connection.close()
+        except UnavailableError:
+            if monotonic() > deadline:
+                raise
+        sleep(_PAUSE_SECONDS)
 
 
 def _unavailable(detail: str) -> UnavailableError:

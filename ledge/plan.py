@@ -2,7 +2,7 @@
 
     {
       "version": 1,
-      "namespaces": ["pid", "mount", "ipc", "cgroup"],
+      "namespaces": ["pid", "mount", "ipc", "cgroup", "uts"],
       "mounts": [
         {"kind": "private", "target": "/tmp"},
         {"kind": "tmpfs", "target": "/dev/shm"},
@@ -56,7 +56,7 @@ class Plan:
     __slots__ = ("namespaces", "mounts", "cgroup", "on_failure", "limits")
 
     def __init__(self) -> None:
-        self.namespaces: tuple[str, ...] = ("pid", "mount", "ipc", "cgroup")
+        self.namespaces: tuple[str, ...] = ("pid", "mount", "ipc", "cgroup", "uts")
         self.mounts: tuple[Mount, ...] = (
             Mount("private", "/tmp"),
             Mount("private", "/var/tmp"),

@@ -62,12 +62,11 @@ def _answer(ad: bytes) -> str:
 
 def _ledged_answer(ad: bytes) -> str:
     from ledge.by_daemon import choice_without_daemon
-    from ledge.client import Connection, UnavailableError
+    from ledge.client import PATIENCE_SECONDS, UnavailableError, persistently
 
+    body = ad + b"\0" + _machine_ad()
     try:
-        connection = Connection()
-        answer = connection.request(b"reserve", ad + b"\0" + _machine_ad())
-        connection.close()
+        answer = persistently(lambda c: c.request(b"reserve", body), PATIENCE_SECONDS)
     except UnavailableError as error:
         return without_daemon(choice_without_daemon(), str(error))
     if answer.status == b"done":

@@ -49,8 +49,11 @@ def main(alone: bool = False) -> None:
 
 def _run_by_daemon(inheritance: Inheritance, ad: bytes) -> None:
     """Have ledged start the job, or do what the admin wants where it does not answer."""
-    from ledge.by_daemon import choice_without_daemon, settle, start_job
+    from ledge.by_daemon import LeftAloneError, choice_without_daemon, settle, start_job
     from ledge.client import UnavailableError
+
+    # Loaded before the job runs: by its end another version may be installed.
+    from ledge.publish.starter import report_expressions
 
     chirp_config = _chirp_config(inheritance)
     scratch = _scratch(inheritance)
@@ -61,7 +64,9 @@ def _run_by_daemon(inheritance: Inheritance, ad: bytes) -> None:
             raise
         _run_alone(inheritance, ad, str(error))
         return
-    running.confirm()
+    except LeftAloneError as reason:
+        _run_alone(inheritance, ad, str(reason))
+        return
     ending = running.wait()
     if ending.exec_errno is not None:
         raise _not_executed(inheritance, ending.exec_errno)
@@ -71,20 +76,18 @@ def _run_by_daemon(inheritance: Inheritance, ad: bytes) -> None:
             from ledge.settle import settle_alone
 
             usage = settle_alone(scratch if checkpoints_itself(ad) else None)
-        _report(chirp_config, attributes + usage)
+        report_expressions(chirp_config, _expressions(attributes + usage))
     finally:
         # Whatever goes wrong with the figures, the job has ended as it has ended.
         end_as(ending.status)
 
 
-def _report(chirp_config: bytes | None, lines: bytes) -> None:
-    from ledge.publish.starter import report_expressions
-
+def _expressions(lines: bytes) -> dict[str, str]:
     expressions = {}
     for line in lines.decode("utf-8", "replace").splitlines():
         name, _, expression = line.partition(" = ")
         expressions[name] = expression
-    report_expressions(chirp_config, expressions)
+    return expressions
 
 
 def _run_alone(inheritance: Inheritance, ad: bytes, reason: str = "") -> None:

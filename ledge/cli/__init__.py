@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from ledge import __version__
-from ledge.cli import policy, run
+from ledge.cli import policy, run, status
 from ledge.errors import LedgeError
 
 
@@ -19,10 +19,11 @@ def main(arguments: list[str] | None = None) -> int:
     subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
     run.add_parser(subparsers)
     policy.add_parser(subparsers)
+    status.add_parser(subparsers)
     options = parser.parse_args(arguments)
     try:
-        status: int = options.main(options)
+        exit_status: int = options.main(options)
     except LedgeError as error:
         print(f"condor_ledge {options.subcommand}: {error}", file=sys.stderr)
         return error.status
-    return status
+    return exit_status

@@ -1,8 +1,8 @@
 """ledged's way in. condor_master starts it as root, or systemd does (packaging/systemd).
 
-The launcher is forked first, before anything is imported or opened that a job's process should not
-have come from. SIGHUP, which condor_reconfig sends, has the policy read anew; SIGTERM and SIGQUIT
-end ledged, and no job notices.
+The launcher is started first, as a program of its own, before anything is imported or opened that a
+job's process should not have come from. SIGHUP, which condor_reconfig sends, has the policy read
+anew; SIGTERM and SIGQUIT end ledged, and no job notices.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import sys
 
 from ledge.errors import LedgeError
 
+_LAUNCHER = "ledge_launcher"
+
 
 def main() -> None:
     """Serve; does not return."""
@@ -22,8 +24,7 @@ def main() -> None:
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     launcher = posix.fork()
     if launcher == 0:
-        ours.close()
-        _be_launcher(theirs)
+        _become_launcher(theirs)
     theirs.close()
     from ledge.daemon.service import serve
 
@@ -34,10 +35,10 @@ def main() -> None:
         sys.exit(1)
 
 
-def _be_launcher(orders: _socket.socket) -> None:
-    from ledge.launcher.server import serve
-
+def _become_launcher(orders: _socket.socket) -> None:
+    program = sys.argv[0].rpartition("/")[0] + "/" + _LAUNCHER
     try:
-        serve(orders)
+        posix.set_inheritable(orders.fileno(), True)
+        posix.execve(program, [program, str(orders.fileno())], {})
     finally:
-        posix._exit(0)
+        posix._exit(1)

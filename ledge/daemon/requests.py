@@ -33,6 +33,7 @@ from ledge.plan import Plan
 from ledge.policy.decision import Decision
 from ledge.publish.chirp import expression
 from ledge.settle import read_usage
+from ledge.usage import Usage
 
 _PAUSE_SECONDS = 0.005
 _PATIENCE_SECONDS = 2.0
@@ -97,7 +98,7 @@ class Requests:
         try:
             getattr(self, "_" + request.verb)(request)
         except PeerError as error:
-            self._refuse(request, str(error))
+            self._turn_away(request, error)
         except OSError as error:
             self._refuse(request, f"ledged cannot do it: {error}")
         except Exception as error:  # noqa: BLE001  # one job's bad luck must not be every job's
@@ -161,6 +162,24 @@ class Requests:
         finally:
             job.close()
 
+    def _turn_away(self, request: Request, error: PeerError) -> None:
+        """The peer is nobody to launch: where the plan says so, its job runs without us."""
+        if request.verb == "launch" and self._may_run_without_us(request.peer):
+            self.log.write(f"process {request.peer.pid} is left to itself: {error}")
+            request.answer("run", str(error).encode("utf-8", "replace"))
+        else:
+            self._refuse(request, str(error))
+
+    def _may_run_without_us(self, peer: Peer) -> bool:
+        try:
+            starter = starter_of(peer)
+        except (PeerError, OSError):
+            return False
+        reservation = self._reservation(starter)
+        starter.close()
+        plan = reservation.plan if reservation else None
+        return plan is not None and plan.on_failure == "run"
+
     def _reservation(self, starter: Process) -> Reservation | None:
         reservation = self.reservations.get(starter.pid)
         return reservation if reservation and reservation.starter.lives() else None
@@ -187,7 +206,9 @@ class Requests:
         self._note_wrapper(job, peer)
         self.log.write(f"{reservation.name}: launched for the wrapper {peer.pid}")
         attributes = {**isolation_attributes(plan.namespaces), **_receipt_attributes(receipt)}
-        request.answer("done", _lines(attributes), theirs.detach())
+        # What the wrapper is to do if the launcher fails stands before the attributes.
+        body = plan.on_failure.encode() + b"\n" + _lines(attributes)
+        request.answer("done", body, theirs.detach())
 
     def _check_alone(self, job: Job) -> None:
         """One job at a time in a slice: what is in there must not get itself started anew."""
@@ -221,16 +242,18 @@ class Requests:
 
     def _settle(self, request: Request) -> None:
         job = job_of(request.peer)
-        name = b"ledge-%d" % request.peer.pid
-        reservation = self.reservations.get(job.starter.pid)
         try:
+            reservation = self.reservations.get(job.starter.pid)
             if reservation is not None and reservation.jobs is not None:
                 give_back(job.slice)
-            root = Cgroup.open(name, job.slice.fd)
+            settlement = _Settlement(job.slice, b"ledge-%d" % request.peer.pid)
+        except FileNotFoundError:
+            usage = Usage("none")
+            usage.miss("all", "the job had no control group of its own")
+            request.answer("done", _lines(usage_attributes(usage)))
+            return
         finally:
-            slice_ = Cgroup(os.dup(job.slice.fd))
             job.close()
-        settlement = _Settlement(slice_, name, root)
         self._continue(request, settlement)
 
     def _continue(self, request: Request, settlement: _Settlement) -> None:
@@ -275,10 +298,11 @@ class Requests:
 class _Settlement:
     """A job's group on its way out: whoever is left is killed, then it is read, then removed."""
 
-    def __init__(self, slice_: Cgroup, name: bytes, root: Cgroup) -> None:
-        self.slice = slice_
+    def __init__(self, slice_: Cgroup, name: bytes) -> None:
+        """Raises OSError."""
         self.name = name
-        self.root = root
+        self.root = Cgroup.open(name, slice_.fd)
+        self.slice = Cgroup(os.dup(slice_.fd))
         self.deadline = time.monotonic() + _PATIENCE_SECONDS
 
     def empty(self) -> bool:

@@ -13,6 +13,7 @@ import socket
 from ledge import __version__
 from ledge.client import SOCKET
 from ledge.daemon.decider import Decider
+from ledge.daemon.hardening import harden
 from ledge.daemon.log import Log
 from ledge.daemon.requests import Requests
 from ledge.daemon.server import Server
@@ -55,6 +56,8 @@ def serve(arguments: list[str], order_socket: _socket.socket, launcher: int) -> 
     _write_choice(directory, decider.without_daemon)
     watch = _Watch(server, decider, log, signals, directory, launcher)
     server.watch(signals, watch.signalled)
+    if not harden():
+        log.write("system calls are not filtered: unknown numbers on this architecture")
     log.write(f"ledged {__version__} started, process {os.getpid()}, launcher {launcher}")
     server.run()
     os.unlink(options.socket)

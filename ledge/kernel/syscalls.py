@@ -247,9 +247,9 @@ def close_range(first: int, last: int) -> None:
     _call(_SYS_CLOSE_RANGE, first, last, 0)
 
 
-def prctl(option: int, argument: int | bytes) -> None:
-    """prctl(2) of one argument."""
-    _checked(_prctl(option, argument, 0, 0, 0))
+def prctl(option: int, argument: int | bytes, further: int | bytes = 0) -> None:
+    """prctl(2) of one argument or two."""
+    _checked(_prctl(option, argument, further, 0, 0))
 
 
 def ptrace_traceme() -> None:

@@ -10,6 +10,7 @@ import _socket
 import gc
 import posix
 import select
+from sys import argv
 
 from ledge import report
 from ledge.errors import StepFailed
@@ -18,6 +19,14 @@ from ledge.kernel import syscalls
 from ledge.launcher.likeness import Likeness
 from ledge.launcher.order import Order, receive_order
 from ledge.launcher.process import become_init
+
+
+def main() -> None:
+    """Serve ledged at the socket whose descriptor is the argument; does not return."""
+    orders = _socket.socket(fileno=int(argv[1]))
+    posix.set_inheritable(orders.fileno(), False)
+    serve(orders)
+    posix._exit(0)
 
 
 def serve(orders: _socket.socket) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterator
 from typing import Callable, TypeVar
 
 from ledge.errors import PlanError
-from ledge.plan_file import read_mount
+from ledge.plan import Mount, Plan
+from ledge.plan_file import plan_document, read_mount, read_plan
 from ledge.policy.errors import ExpressionError, PolicyError, Unfit
 from ledge.policy.expressions import Expression, is_name
-from ledge.policy.keys import KEYS, Key, NotLiteral, Value, attribute_of, words_of
+from ledge.policy.keys import KEYS, Key, NotLiteral, QuantityKey, Value, attribute_of, words_of
 from ledge.policy.model import (
     BUILT_IN,
     DEFAULTS,
@@ -85,8 +87,9 @@ class _Reader:
                 word = self.attempt(_word, value, place, key, WITHOUT_DAEMON)
                 policy = policy._replace(without_daemon=word or "")
             elif key == "defaults":
-                rule = Rule(DEFAULTS, place, None, {}, {})
-                policy = policy._replace(defaults=self.filled(rule, value, _SETTINGS))
+                rule = self.filled(Rule(DEFAULTS, place, None, {}, {}), value, _SETTINGS)
+                self.attempt(_check_together, rule)
+                policy = policy._replace(defaults=rule)
             else:
                 policy = policy._replace(rules=tuple(self.rules(value)))
         return policy
@@ -295,6 +298,23 @@ def _mount(tree: Tree) -> MountSetting:
     except PlanError as error:
         raise PolicyError(error.problem, error.remedy) from None
     return MountSetting(mount.kind, parts["target"], parts.get("source"), mount.read_only)
+
+
+def _check_together(defaults: Rule) -> None:
+    """What does not depend on the job has to be a plan; a rule may be right only with others."""
+    plan = Plan()
+    for key, setting in defaults.settings.items():
+        if isinstance(setting, Mounts):
+            plan.mounts = tuple(Mount("tmpfs", "/") for _ in setting.mounts)
+        elif isinstance(setting.value, Expression):
+            if key in ("namespaces", "cgroup"):
+                return
+        elif not isinstance(KEYS[key], QuantityKey):
+            KEYS[key].put(plan, setting.value)
+    try:
+        read_plan(json.dumps(plan_document(plan)).encode(), f"{defaults.place}: {DEFAULTS}")
+    except PlanError as error:
+        raise PolicyError(error.problem, error.remedy) from None
 
 
 def _word(tree: Tree, place: str, key: str, words: tuple[str, ...]) -> str:

@@ -85,6 +85,8 @@ class Evaluator:
         self._poll = select.epoll()
         self._alarm, other = socket.socketpair()
         other.close()
+        self._data = self._control = other
+        self._pid = self._pidfd = -1
         try:
             self._start()
         except PolicyError:
@@ -92,17 +94,10 @@ class Evaluator:
             raise
 
     def _start(self) -> None:
-        self._data, data = socket.socketpair()
-        self._control, control = socket.socketpair()
-        self._pid = os.fork()
-        if self._pid == 0:
-            sandbox.serve(data, control, self._uid, self._gid)
-        # Not the PID, which is another process's when somebody else has reaped this one.
-        self._pidfd = os.pidfd_open(self._pid)
-        data.close()
-        control.close()
-        self._data.setblocking(False)
-        self._poll.register(self._data, select.EPOLLIN)
+        try:
+            self._fork()
+        except OSError as error:
+            raise PolicyError(f"no process can be started: {error.strerror}") from None
         self.died = False
         self._to_send.clear()
         self._received.clear()
@@ -110,6 +105,18 @@ class Evaluator:
         if problem:
             self._end()
             raise PolicyError(problem)
+
+    def _fork(self) -> None:
+        self._data, data = socket.socketpair()
+        self._poll.register(self._data, select.EPOLLIN)
+        self._control, control = socket.socketpair()
+        with data, control:
+            self._pid = os.fork()
+            if self._pid == 0:
+                sandbox.serve(data, control, self._uid, self._gid)
+        # Not the PID, which is another process's when somebody else has reaped this one.
+        self._pidfd = os.pidfd_open(self._pid)
+        self._data.setblocking(False)
 
     def fileno(self) -> int:
         """What to wait at for receive(), until it is readable; the same one at all times."""

@@ -79,4 +79,4 @@ class Policy(NamedTuple):
 
 def built_in_policy() -> Policy:
     """What holds where there is no policy: the built-in plan, without any limit."""
-    return Policy("requeue", Rule(DEFAULTS, "", None, {}, {}), ())
+    return Policy("hold", Rule(DEFAULTS, "", None, {}, {}), ())

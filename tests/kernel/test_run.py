@@ -79,7 +79,7 @@ def test_the_usage_is_a_classad_on_standard_error_alone(run: Tool) -> None:
     result = run("--", "/bin/echo", "hello")
     assert result.stdout == "hello\n"
     ad = classad2.ClassAd("[" + ";".join(result.stderr.splitlines()) + "]")
-    assert ad["Isolation"].endswith("pid,mount,ipc,cgroup")
+    assert ad["Isolation"].endswith("pid,mount,ipc,cgroup,uts")
     assert ad["CpuUserSeconds"] + ad["CpuSystemSeconds"] >= 0
 
 

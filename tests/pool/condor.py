@@ -173,14 +173,15 @@ class Pool:
         self.root(INSTALL_SCRIPT, stdin=archive)
         self.reconfigure()
 
-    def plugin_on(self) -> None:
-        self._switch(True)
+    def plugin_on(self, daemon: bool = True) -> None:
+        """Switch condor-ledge on, with ledged or with what the wrapper can do alone."""
+        self._switch(True, daemon)
 
     def plugin_off(self) -> None:
-        self._switch(False)
+        self._switch(False, True)
 
-    def _switch(self, enabled: bool) -> None:
-        self.put(f"LEDGE_ENABLED = {enabled}\n", SWITCH_FILE)
+    def _switch(self, enabled: bool, daemon: bool) -> None:
+        self.put(f"LEDGE_ENABLED = {enabled}\nLEDGE_DAEMON = {daemon}\n", SWITCH_FILE)
         self.reconfigure()
 
     @contextmanager

@@ -33,6 +33,14 @@ def _package(pool: Pool) -> None:
     pool.install(SOURCE_ROOT)
 
 
+@pytest.fixture
+def alone_pool(pool: Pool, _installed: None) -> Iterator[Pool]:
+    """The pool with condor-ledge, but without its daemon."""
+    pool.plugin_on(daemon=False)
+    yield pool
+    pool.plugin_on()
+
+
 @pytest.fixture(scope="module")
 def _installed(pool: Pool, _package: None) -> None:
     """condor-ledge, installed and switched on, whatever the module before left behind."""

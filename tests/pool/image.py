@@ -37,6 +37,7 @@ PACKAGES = (
     "openssh-server",
     "procps",
     "python3",
+    "python3-yaml",  # what the packages of condor-ledge depend on, beside condor itself
     "strace",
     "systemd-sysv",
     "util-linux",

@@ -69,6 +69,12 @@ def clean(ledge_pool: Pool) -> Iterator[Pool]:
     ledge_pool.remove_all_jobs()
 
 
+@pytest.fixture
+def alone(clean: Pool, alone_pool: Pool) -> Pool:
+    """The same without ledged: with a plan from a file, and a user namespace."""
+    return alone_pool
+
+
 @contextmanager
 def no_user_namespaces(pool: Pool) -> Iterator[None]:
     before = pool.root(f"sysctl -n {SYSCTL}").stdout.strip()
@@ -103,32 +109,32 @@ def exit_code_and_attributes(job: Job) -> tuple[Any, list[str]]:
 @pytest.mark.parametrize(
     ("plan", "problem"), [case[1:] for case in BAD_PLANS], ids=[case[0] for case in BAD_PLANS]
 )
-def test_bad_plan_refuses_the_job(clean: Pool, plan: str, problem: str) -> None:
-    clean.put(plan, PLAN_FILE)
-    assert_refused(clean, problem)
+def test_bad_plan_refuses_the_job(alone: Pool, plan: str, problem: str) -> None:
+    alone.put(plan, PLAN_FILE)
+    assert_refused(alone, problem)
 
 
-def test_no_user_namespaces_refuses_the_job_and_names_the_sysctl(clean: Pool) -> None:
-    with no_user_namespaces(clean):
-        assert_refused(clean, f"sysctl {SYSCTL}=15000")
+def test_no_user_namespaces_refuses_the_job_and_names_the_sysctl(alone: Pool) -> None:
+    with no_user_namespaces(alone):
+        assert_refused(alone, f"sysctl {SYSCTL}=15000")
 
 
-def test_missing_directory_on_failure_run(clean: Pool) -> None:
-    clean.put(json.dumps({**MISSING_DIRECTORY, "on_failure": "run"}), PLAN_FILE)
-    job = clean.submit(shell("exit 7"))
+def test_missing_directory_on_failure_run(alone: Pool) -> None:
+    alone.put(json.dumps({**MISSING_DIRECTORY, "on_failure": "run"}), PLAN_FILE)
+    job = alone.submit(shell("exit 7"))
     job.wait("terminated")
     ad = job.ad()
     assert ad["ExitCode"] == 7
     assert ad["ChirpLedgeIsolation"] == "none"
     assert "cannot mount /missing/directory at /mnt" in ad["ChirpLedgeIsolationReason"]
     assert "make the directory on the node" in ad["ChirpLedgeIsolationReason"]
-    assert clean.root(LEFT_OVERS).stdout == ""
+    assert alone.root(LEFT_OVERS).stdout == ""
 
 
-def test_no_user_namespaces_on_failure_run(clean: Pool) -> None:
-    clean.put('{"version": 1, "on_failure": "run"}', PLAN_FILE)
-    with no_user_namespaces(clean):
-        job = clean.submit(shell("exit 7"))
+def test_no_user_namespaces_on_failure_run(alone: Pool) -> None:
+    alone.put('{"version": 1, "on_failure": "run"}', PLAN_FILE)
+    with no_user_namespaces(alone):
+        job = alone.submit(shell("exit 7"))
         job.wait("terminated")
     ad = job.ad()
     assert ad["ExitCode"] == 7

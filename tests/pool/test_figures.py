@@ -225,11 +225,11 @@ def test_cpu_of_many_short_processes(pool: Pool, jobs: dict[str, Job]) -> None:
 
 
 @pytest.fixture
-def plan_without_cgroup(ledge_pool: Pool) -> Iterator[None]:
+def plan_without_cgroup(alone_pool: Pool) -> Iterator[None]:
     plan = {"version": 1, "cgroup": "none", "namespaces": ["pid", "mount", "ipc"]}
-    ledge_pool.put(json.dumps(plan), PLAN_FILE)
+    alone_pool.put(json.dumps(plan), PLAN_FILE)
     yield
-    ledge_pool.root(f"rm -f {PLAN_FILE}")
+    alone_pool.root(f"rm -f {PLAN_FILE}")
 
 
 @pytest.mark.usefixtures("plan_without_cgroup")

@@ -20,7 +20,7 @@ import pytest
 from tests.pool import user_log
 from tests.pool.condor import Pool
 from tests.pool.job import Job, Submission
-from tests.pool.kinds import DIFFERENCES, KINDS, Kind
+from tests.pool.kinds import DIFFERENCES, DIFFERENCES_ALONE, KINDS, Difference, Kind
 from tests.pool.user_log import Event
 
 LARGEST_SHOWN = 100000  # bytes; of larger files the test tells the hash
@@ -230,17 +230,20 @@ def _file_lines(kind: Kind, outcome: Outcome) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def outcomes(pool: Pool, _installed: None) -> tuple[dict[str, Outcome], ...]:
-    """What became of all kinds, first without the plugin, then with it."""
+def outcomes(pool: Pool, _installed: None) -> dict[str, dict[str, Outcome]]:
+    """What became of all kinds without the plugin, with it, and with it but without ledged."""
     kinds = [kind for kind in KINDS if _possible(pool, kind)]
     # PIDs of one length: they stand in outputs, whose bytes are counted.
     pool.root("echo 20000 >/proc/sys/kernel/ns_last_pid")
     with pool.configured(CONFIGURATION):
         pool.plugin_off()
-        without = run_all(pool, kinds)
+        outcomes = {"without": run_all(pool, kinds)}
         pool.plugin_on()
-        with_ledge = run_all(pool, kinds)
-    return without, with_ledge
+        outcomes["by_ledged"] = run_all(pool, kinds)
+        pool.plugin_on(daemon=False)
+        outcomes["alone"] = run_all(pool, kinds)
+        pool.plugin_on()
+    return outcomes
 
 
 def _possible(pool: Pool, kind: Kind) -> bool:
@@ -248,13 +251,28 @@ def _possible(pool: Pool, kind: Kind) -> bool:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_same_as_without(kind: Kind, outcomes: tuple[dict[str, Outcome], ...]) -> None:
-    without, with_ledge = (outcome.get(kind.name) for outcome in outcomes)
+def test_launched_by_ledged(kind: Kind, outcomes: dict[str, dict[str, Outcome]]) -> None:
+    compare(kind, outcomes["without"], outcomes["by_ledged"], DIFFERENCES)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_alone(kind: Kind, outcomes: dict[str, dict[str, Outcome]]) -> None:
+    compare(kind, outcomes["without"], outcomes["alone"], DIFFERENCES_ALONE)
+
+
+def compare(
+    kind: Kind,
+    all_without: dict[str, Outcome],
+    all_with: dict[str, Outcome],
+    differences: dict[str, Difference],
+) -> None:
+    """Fail if a job of this kind was another one with the plugin, but for the known difference."""
+    without, with_ledge = all_without.get(kind.name), all_with.get(kind.name)
     if without is None or with_ledge is None:
         pytest.skip(f"needs {kind.needs} in the image")
     assert problems(kind, without) == [], "without the plugin"
     expected, found = told(kind, without), told(kind, with_ledge)
-    known = DIFFERENCES.get(kind.name)
+    known = differences.get(kind.name)
     if known is not None:
         expected, found = known.applied(expected), known.compared(found)
     changes = unified_diff(expected, found, "without", "with", n=0, lineterm="")

@@ -22,7 +22,7 @@ def read(**entries: object) -> Plan:
 
 def test_a_plan_of_nothing_but_a_version_is_the_built_in_one() -> None:
     plan, built_in = read(version=1), Plan()
-    assert plan.namespaces == built_in.namespaces == ("pid", "mount", "ipc", "cgroup")
+    assert plan.namespaces == built_in.namespaces == ("pid", "mount", "ipc", "cgroup", "uts")
     assert [(m.kind, m.target) for m in plan.mounts] == [
         ("private", "/tmp"),
         ("private", "/var/tmp"),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from ledge.cli import main
 from tests.installed import SOURCE_ROOT
 
 POLICY = """\
@@ -32,13 +36,30 @@ JOB = 'ClusterId = 17\nProcId = 3\nOwner = "alice"\nRequestCpus = 16\n'
 MACHINE = "Memory = 4096\nCpus = 16\n"
 
 
-def policy_command(
-    *arguments: str, cwd: Path, standard_input: str = ""
-) -> subprocess.CompletedProcess[str]:
+class Result(NamedTuple):
+    """What a command printed, and its exit status."""
+
+    stdout: str
+    stderr: str
+    returncode: int
+
+
+def policy_command(*arguments: str, cwd: Path, standard_input: str = "") -> Result:
+    """Run it in this process, which takes a fifth of the time."""
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(standard_input.encode())))
+        with redirect_stdout(output), redirect_stderr(errors):
+            status = main(["policy", *arguments])
+    return Result(output.getvalue(), errors.getvalue(), status)
+
+
+def command_in_a_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": f"{SOURCE_ROOT}:{os.environ.get('PYTHONPATH', '')}"}
     return subprocess.run(
         [sys.executable, "-m", "ledge", "policy", *arguments],
-        cwd=cwd, env=environment, input=standard_input, capture_output=True, text=True, timeout=30,
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=30,
     )  # fmt: skip
 
 
@@ -52,7 +73,7 @@ def files(tmp_path: Path) -> Path:
 
 def test_check_says_that_a_policy_is_one(files: Path) -> None:
     result = policy_command("check", "policy.yaml", cwd=files)
-    assert result.stdout == "policy.yaml: OK, 2 rules, without_daemon: requeue\n"
+    assert result.stdout == "policy.yaml: OK, 2 rules, without_daemon: hold\n"
     assert (result.stderr, result.returncode) == ("", 0)
 
 
@@ -87,7 +108,7 @@ def test_explain_prints_the_plan_and_what_set_each_value(files: Path) -> None:
     )
     by_defaults = "which defaults (policy.yaml:{}) lets it set"
     assert result.stdout.splitlines() == [
-        "namespaces:              pid, mount, ipc, cgroup   # built-in",
+        "namespaces:              pid, mount, ipc, cgroup, uts  # built-in",
         "cgroup:                  leaf                      # built-in",
         "on_failure:              refuse                    # built-in",
         "pids_max:                2000                      # LedgePidsMax of the job, "
@@ -165,6 +186,8 @@ def test_explain_with_a_bad_policy(files: Path) -> None:
 
 
 def test_explain_without_a_policy_file(files: Path) -> None:
-    result = policy_command("explain", "--policy", "none.yaml", "job.ad", "machine.ad", cwd=files)
+    result = command_in_a_process(
+        "explain", "--policy", "none.yaml", "job.ad", "machine.ad", cwd=files
+    )
     assert result.stdout.count("# built-in") == 14
     assert result.returncode == 0

@@ -82,13 +82,13 @@ def test_without_daemon(word: str) -> None:
     ("text", "value"),
     [
         ("cgroup: leaf", "leaf"),
-        ("cgroup: 'none'", "none"),
+        ("cgroup: 'leaf'", "leaf"),
         ('on_failure: "run"', "run"),
         ("namespaces: [pid, mount]", ("pid", "mount")),
         ("namespaces: pid, mount", ("pid", "mount")),
         ("namespaces: [pid, mount, pid]", ("pid", "mount")),
-        ("namespaces: []", ()),
-        ("namespaces: none", ()),
+        ("namespaces: []\nmounts: none", ()),
+        ("namespaces: none\nmounts: none", ()),
         ("pids_max: 1000", 1000),
         ("pids_max: '1000'", 1000),
         ("pids_max: none", None),
@@ -255,6 +255,8 @@ WRONG = [
     ("version: 1\ndefaults:\n  requests: {cgroup: {one_of: [leef]}}", 3, "expected leaf or none"),
     ("version: 1\ndefaults:\n  requests: {mounts: {offered: [a]}}", 3, "names with a mount each"),
     ("version: 1\ndefaults:\n  requests: {mounts: {offered: {a: /b}}}", 3, "expected one of priv"),
+    ("version: 1\ndefaults: {namespaces: none}", 2, 'they need "mount" among the namespaces'),
+    ("version: 1\ndefaults: {cgroup: none}", 2, '"cgroup" needs a leaf'),
     ("version: 1\nrules: {}", 2, "rules: expected a list, found keys and values"),
     ("version: 1\nrules:\n- big", 3, "expected a rule with name, match and settings, found 'big'"),
     ("version: 1\nrules:\n- match: true", 3, "a rule needs the key name"),
@@ -286,7 +288,7 @@ WRONG = [
     ('version: 1\nrules: "\\UFFFFFFFF"', 0, "not YAML"),
     ("version: 1\nrules: \x07", 2, "not YAML"),
     ("version: 1\nrules: \x00", 2, "not YAML"),
-    ("version: 1\nrules: " + "[" * 5000, 0, "nested too deeply"),
+    ("version: 1\nrules: " + "[" * 1000, 0, "nested too deeply"),
 ]
 
 

@@ -1,0 +1,42 @@
+"""condor_ledge status: how ledged is, and what it looks after; for root."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+from ledge.client import SOCKET, Connection
+from ledge.errors import LedgeError
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand to the command line."""
+    parser = subparsers.add_parser("status", help="how ledged is", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--socket", default=SOCKET, metavar="PATH")
+    parser.set_defaults(main=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print what ledged says of itself; 0 if its policy is valid. Raises LedgeError."""
+    connection = Connection(options.socket, patience_seconds=5.0)
+    answer = connection.request(b"status")
+    connection.close()
+    if answer.status != b"done":
+        raise LedgeError(answer.body.decode("utf-8", "replace"), "status is for root")
+    status = json.loads(answer.body)
+    if options.json:
+        print(json.dumps(status, indent=2))
+    else:
+        _print(status)
+    return 1 if status["policy_problem"] else 0
+
+
+def _print(status: dict[str, object]) -> None:
+    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(int(str(status["started"]))))
+    print(f"ledged {status['version']}, running since {started}")
+    print(f"policy: {status['policy']}")
+    if status["policy_problem"]:
+        print(f"problem: {status['policy_problem']}")
+    print(f"jobs: {status['jobs']} running, {status['reservations']} reserved")
