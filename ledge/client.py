@@ -57,12 +57,19 @@ class Connection:
     def __init__(self, path: str = SOCKET, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self.unread = b""
         self.fd: int | None = None
+        self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
-            self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
             self.socket.settimeout(patience_seconds)
             self.socket.connect(path)
+            self.nonce = self._greeting()
         except OSError as error:
+            self.socket.close()
             raise _unavailable(f"{path}: {error.strerror or error}") from None
+        except UnavailableError:
+            self.socket.close()
+            raise
+
+    def _greeting(self) -> bytes:
         words = self._line().split()
         if len(words) != 3 or words[0] != b"ledged":
             raise _unavailable(f"it greets with {words!r:.80}")
@@ -72,7 +79,7 @@ class Connection:
                 f"this program {VERSION}",
                 "restart ledged (condor_restart -daemon ledged): it is of another installation",
             )
-        self.nonce = words[2]
+        return words[2]
 
     def request(self, verb: bytes, body: bytes = b"") -> Answer:
         """Ask ledged for something, and wait for the answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import argparse
+import contextlib
 import fcntl
 import os
 import resource
@@ -48,12 +49,12 @@ def serve(arguments: list[str], order_socket: _socket.socket, launcher: int) -> 
     orders = socket.socket(fileno=order_socket.detach())
     orders.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _ORDER_BYTES)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _DESCRIPTORS), most))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, max(most, _DESCRIPTORS)))
     requests = Requests(orders, log)
     server = Server(_listen(options.socket), requests.admit, requests.handle, log)
     decider = Decider(options.policy, log.write, server.watch)
     requests.attach(server, decider)
-    _write_choice(directory, decider.without_daemon)
+    _write_choice(directory, decider.without_daemon, log)
     watch = _Watch(server, decider, log, signals, directory, launcher)
     server.watch(signals, watch.signalled)
     if not harden():
@@ -98,7 +99,7 @@ class _Watch:
     def _reload(self) -> None:
         self.log.reopen()
         self.decider.reload()
-        _write_choice(self.directory, self.decider.without_daemon)
+        _write_choice(self.directory, self.decider.without_daemon, self.log)
 
     def _reap(self) -> None:
         """Without a launcher there is nothing to do but to be started anew."""
@@ -137,12 +138,20 @@ def _lock(directory: str) -> None:
         raise StartError(f"{directory}: {error.strerror}") from None
 
 
-def _write_choice(directory: str, choice: str) -> None:
-    """Leave the policy's without_daemon for those who will not reach us (ledge/by_daemon.py)."""
+def _write_choice(directory: str, choice: str, log: Log) -> None:
+    """Leave the policy's without_daemon for those who will not reach us (ledge/by_daemon.py).
+
+    A full /run must not stop us; what cannot be read there means hold.
+    """
     path = os.path.join(directory, "without_daemon")
-    with open(path + ".new", "w", encoding="ascii") as file:
-        file.write(choice + "\n")
-    os.replace(path + ".new", path)
+    try:
+        with open(path + ".new", "w", encoding="ascii") as file:
+            file.write(choice + "\n")
+        os.replace(path + ".new", path)
+    except OSError as error:
+        log.write(f"{path}: {error.strerror}; without ledged, jobs are held")
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 def _listen(path: str) -> socket.socket:

@@ -13,6 +13,8 @@ SOCKET = Path("/run/condor-ledge/socket")
 PATIENCE_SECONDS = 20.0
 _PR_SET_NAME, _PR_GET_NAME = 15, 16
 _libc = ctypes.CDLL(None)
+_NAME = ctypes.create_string_buffer(16)
+_libc.prctl(_PR_GET_NAME, _NAME)
 
 
 class Ledged:
@@ -25,11 +27,9 @@ class Ledged:
         program = [sys.executable, "-I", str(installed / "ledged")]
         command = [*program, "--log", str(self.log), "--policy", str(self.policy)]
         self.process = subprocess.Popen(command)
-        self._name = ctypes.create_string_buffer(16)
-        _libc.prctl(_PR_GET_NAME, self._name)
-        self._await_socket()
         # What ledged knows a starter by, beside its being root's.
         _libc.prctl(_PR_SET_NAME, b"condor_starter")
+        self._await_socket()
 
     def _await_socket(self) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -42,9 +42,26 @@ class Ledged:
         """The lines of the log, without their time stamps."""
         return [line[18:] for line in self.log.read_text().splitlines()]
 
+    def children(self, name: str) -> list[int]:
+        """The PIDs of its processes of that name."""
+        parent = self.process.pid
+        pids = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return [int(pid) for pid in pids if Path(f"/proc/{pid}/comm").read_text() == name + "\n"]
+
+    def kill(self) -> None:
+        """SIGKILL; its launcher ends when it sees that."""
+        launchers = self.children("ledge_launcher")
+        self.process.kill()
+        self.process.wait(PATIENCE_SECONDS)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while any(Path(f"/proc/{pid}").exists() for pid in launchers):
+            assert time.monotonic() < deadline, "the launcher does not end"
+            time.sleep(0.01)
+        self.log.unlink()
+
     def close(self) -> None:
         """End it; what it leaves in /run is removed."""
-        _libc.prctl(_PR_SET_NAME, self._name)
+        _libc.prctl(_PR_SET_NAME, _NAME)
         self.process.terminate()
         assert self.process.wait(PATIENCE_SECONDS) == 0
         for path in SOCKET.parent.iterdir():

@@ -232,6 +232,18 @@ read pid name state ppid pgrp session tty tpgid flags rest </proc/self/stat
 echo $((pid == pgrp)) $((pgrp == session)) $tty $tpgid $(($$ == pid))
 """
 
+# KEYCTL_GET_KEYRING_ID of KEY_SPEC_SESSION_KEYRING; its number is the same for all jobs that were
+# started from one condor_master.
+SHOW_LABELS = """#!/usr/bin/python3
+import ctypes, pathlib
+print("session keyring:", ctypes.CDLL(None).syscall(250, 0, -3, 0))
+for name in ("attr/current", "attr/exec", "attr/apparmor/current", "sessionid", "setgroups"):
+    try:
+        print(name, pathlib.Path("/proc/self", name).read_text())
+    except OSError as error:
+        print(name, error.strerror)
+"""
+
 PROCESS = [
     script(
         "environment",
@@ -265,6 +277,8 @@ PROCESS = [
         "/proc/self/loginuid /proc/self/timerslack_ns\n",
         files={"output.0": "^5\n"},
     ),
+    Kind("keyring_and_labels", "executable = labels\n", {"labels": SHOW_LABELS},
+         files={"output.0": "^session keyring: \\d+\n"}),
     script("session", SHOW_SESSION, files={"output.0": "^1 1 0 -1 1\n$"}),
     program("descriptors", "/bin/ls", "/proc/self/fd", files={"output.0": "^0\n1\n2\n3\n$"}),
     script("identity", "id -u; id -un; id -g; id -gn\n", files={"output.0": "^1001\nalice\n"}),
