@@ -187,12 +187,16 @@ def _into_leaf(launch: Launch, go: int, start: int, report_fd: int) -> int:
     leaf = launch.leaf
     assert leaf is not None
     hear, tell = posix.pipe()
+    # The first makes the mounts slaves of the node's. Were the usher to mount anything before that,
+    # the node would have it too where there is no user namespace, over its own /sys/fs/cgroup.
+    for operation in launch.operations[:1]:
+        _operate(operation)
     usher = _into_cgroup(0, leaf.root.fd, "start a process in the job's control group")
     if usher == 0:
         _ush(launch, leaf, (go, start, report_fd, tell))
     posix.close(tell)
     # While the usher is at work, init makes the mounts: they share the mount namespace.
-    for operation in launch.operations:
+    for operation in launch.operations[1:]:
         _operate(operation)
     _, status = posix.waitpid(usher, 0)
     answer = posix.read(hear, 16)
