@@ -109,20 +109,20 @@ def test_explain_prints_the_plan_and_what_set_each_value(files: Path) -> None:
     by_defaults = "which defaults (policy.yaml:{}) lets it set"
     assert result.stdout.splitlines() == [
         "namespaces:              pid, mount, ipc, cgroup, uts  # built-in",
-        "cgroup:                  leaf                      # built-in",
-        "on_failure:              refuse                    # built-in",
-        "pids_max:                2000                      # LedgePidsMax of the job, "
+        "cgroup:                  leaf                          # built-in",
+        "on_failure:              refuse                        # built-in",
+        "pids_max:                2000                          # LedgePidsMax of the job, "
         + by_defaults.format(6),
-        "memory_high:             2G                        # defaults (policy.yaml:4)",
-        "memory_swap_max:         none                      # built-in",
-        "cpu_max:                 16.5                      # big jobs (policy.yaml:12)",
-        "exclusive_cpus:          none                      # built-in",
-        "io_read_max:             none                      # built-in",
-        "io_write_max:            10M/s                     # big jobs (policy.yaml:11)",
-        "io_read_operations_max:  none                      # built-in",
-        "io_write_operations_max: none                      # built-in",
-        "io_weight:               none                      # built-in",
-        "mounts:                  private /tmp              # LedgeMounts of the job, "
+        "memory_high:             2G                            # defaults (policy.yaml:4)",
+        "memory_swap_max:         none                          # built-in",
+        "cpu_max:                 16.5                          # big jobs (policy.yaml:12)",
+        "exclusive_cpus:          none                          # built-in",
+        "io_read_max:             none                          # built-in",
+        "io_write_max:            10M/s                         # big jobs (policy.yaml:11)",
+        "io_read_operations_max:  none                          # built-in",
+        "io_write_operations_max: none                          # built-in",
+        "io_weight:               none                          # built-in",
+        "mounts:                  private /tmp                  # LedgeMounts of the job, "
         + by_defaults.format(7),
         "                         private /var/tmp",
         "                         tmpfs /dev/shm",
