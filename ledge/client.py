@@ -29,6 +29,7 @@ _PAUSE_SECONDS = 0.25
 _LONGEST_LINE = 256
 _LARGEST_ANSWER = 1 << 20
 _ONE_DESCRIPTOR = 4
+_SO_SNDTIMEO = 21  # asm-generic/socket.h, with a struct timeval
 
 
 class UnavailableError(LedgeError):
@@ -59,8 +60,12 @@ class Connection:
         self.fd: int | None = None
         self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
-            self.socket.settimeout(patience_seconds)
+            # Waiting is for the kernel to do: with settimeout() connect(2) does not wait for its
+            # turn, and fails (EAGAIN) where somebody has filled the queue of a socket.
+            limit = max(1, int(patience_seconds)).to_bytes(8, byteorder) + bytes(8)
+            self.socket.setsockopt(_socket.SOL_SOCKET, _SO_SNDTIMEO, limit)
             self.socket.connect(path)
+            self.socket.settimeout(patience_seconds)
             self.nonce = self._greeting()
         except OSError as error:
             self.socket.close()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 200  # SCM_MAX_FD is 253
 _MOST_DESCRIPTORS = 4096
+_HIGHEST_DESCRIPTOR = 1 << 20  # fs.nr_open, proc(5)
 _LONGEST_MESSAGE = 4096
 _LARGEST_COMMAND = 8 << 20  # execve(2) takes at most 6 MiB
 _PATH_ONLY = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
@@ -75,12 +76,16 @@ def take(socket: _socket.socket, make: Make) -> Handover:
     while len(descriptors) < int(count):
         words, received = _receive(socket)
         numbers = [int(word) for word in words.split()]
-        if not received or len(numbers) != len(received) or min(numbers) < 0:
+        if not received or len(numbers) != len(received) or not _are_descriptors(numbers):
             raise ValueError("the wrapper did not hand over the job's descriptors")
         descriptors.update(zip(numbers, received))
     inheritance = _read(command, make)
     posix.close(command)
     return Handover(inheritance, working_directory, scratch, descriptors)
+
+
+def _are_descriptors(numbers: list[int]) -> bool:
+    return min(numbers) >= 0 and max(numbers) < _HIGHEST_DESCRIPTOR
 
 
 def _inheritable() -> list[int]:

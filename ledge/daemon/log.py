@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 
+MOST_COMPLAINTS = 30
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -22,6 +23,8 @@ class Log:
         self.path = path
         self.maximum_bytes = maximum_bytes
         self.fd = 2 if path is None else os.open(path, _FLAGS, 0o644)
+        self._complaints: dict[int, int] = {}  # about each user, in the current minute
+        self._minute = 0
 
     def write(self, text: str) -> None:
         """Write one line, whatever the text contains."""
@@ -33,6 +36,20 @@ class Log:
                 self._rotate(self.path)
         except OSError:
             pass
+
+    def complain(self, uid: int, text: str) -> None:
+        """Write a line about what a user's process did, up to a number of such lines a minute.
+
+        Nobody is to fill the disk, or to push what others did out of the log.
+        """
+        minute = int(time.monotonic()) // 60
+        if minute != self._minute:
+            self._minute, self._complaints = minute, {}
+        number = self._complaints[uid] = self._complaints.get(uid, 0) + 1
+        if number <= MOST_COMPLAINTS:
+            self.write(text)
+        if number == MOST_COMPLAINTS:
+            self.write(f"no more lines about the user {uid} in this minute")
 
     def reopen(self) -> None:
         """Open the file anew, for those who rotate it themselves. Raises OSError."""

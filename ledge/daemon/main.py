@@ -22,22 +22,31 @@ def main() -> None:
     posix.umask(0o022)
     posix.chdir("/")
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    launcher = posix.fork()
-    if launcher == 0:
-        _become_launcher(theirs)
+    child = posix.fork()
+    if child == 0:
+        _start_launcher(theirs)
+    posix.waitpid(child, 0)
     theirs.close()
     from ledge.daemon.service import serve
 
     try:
-        serve(sys.argv[1:], ours, launcher)
+        serve(sys.argv[1:], ours)
     except LedgeError as error:
         sys.stderr.write(f"ledged: {error}\n")
         sys.exit(1)
 
 
-def _become_launcher(orders: _socket.socket) -> None:
+def _start_launcher(orders: _socket.socket) -> None:
+    """Start the launcher as nobody's child.
+
+    When ledged ends, condor_master kills what it knows to come from it by parentage (ProcFamily),
+    and that must not be the init of every running job.
+    """
     program = sys.argv[0].rpartition("/")[0] + "/" + _LAUNCHER
     try:
+        posix.setsid()
+        if posix.fork():
+            posix._exit(0)
         posix.set_inheritable(orders.fileno(), True)
         posix.execve(program, [program, str(orders.fileno())], {})
     finally:

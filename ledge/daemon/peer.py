@@ -15,14 +15,13 @@ import struct
 
 from ledge.errors import LedgeError
 from ledge.kernel.cgroup2 import Cgroup, mount_point, own_path
-from ledge.launcher.likeness import read, read_status
+from ledge.launcher.likeness import objection, read, read_status
 
 _UCRED = struct.Struct("iII")
 _PATH_ONLY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _STARTER = b"condor_starter"
 # HTCondor's init of a job's PID namespace (USE_PID_NAMESPACES), as comm has it.
 _PID_NAMESPACE_INIT = b"condor_pid_ns_i"
-_NO_CAPABILITY = ("CapInh", "CapPrm", "CapAmb")
 
 
 class PeerError(LedgeError):
@@ -124,7 +123,9 @@ def job_of(peer: Peer) -> Job:
     user by root: the starter does that with a job's slice, and a job's own processes are one
     level further down, or in a group that was made by its user.
     """
-    _check_rights(peer)
+    why = objection(peer.proc, peer.uid)
+    if why:
+        raise PeerError(why)
     starter = starter_of(peer)
     scope = slice_ = None
     try:
@@ -144,32 +145,11 @@ def job_of(peer: Peer) -> Job:
         raise
 
 
-def _check_rights(peer: Peer) -> None:
-    """Nobody is to get out of anything by being launched: what has less than a job is refused."""
-    status = peer.status()
-    uids = set(status[b"Uid"].split())
-    if uids != {b"%d" % peer.uid} or len(set(status[b"Gid"].split())) != 1:
-        raise PeerError("a process in the middle of changing its user")
-    if peer.uid == 0:
-        raise PeerError("a process of root's: its jobs are left as HTCondor starts them")
-    for name in _NO_CAPABILITY:
-        if int(status.get(name.encode(), b"0"), 16):
-            raise PeerError(f"a process with capabilities of its own ({name})")
-    if status.get(b"Seccomp", b"0") != b"0":
-        raise PeerError("a process with a system call filter, which a job would escape")
-    if _identity(os.stat("ns/user", dir_fd=peer.proc)) != _identity(os.stat("/proc/self/ns/user")):
-        raise PeerError("a process in a user namespace, which a job would escape")
-
-
 def _check_delegation(peer: Peer, slice_: Cgroup, path: bytes) -> None:
     owner = os.fstat(slice_.fd).st_uid
     above = os.stat(b"..", dir_fd=slice_.fd).st_uid
     if b"/../" in path or path.endswith(b"/") or owner != peer.uid or above != 0:
         raise PeerError("a process outside of the slice that HTCondor makes for a job")
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
 
 
 def _name(process: Process) -> bytes:

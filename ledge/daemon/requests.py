@@ -7,6 +7,9 @@
     status    for root
 
 A reservation belongs to the starter that started hook and wrapper, and is dropped when that ends.
+The wrapper runs with the job's environment, and so may run what the user likes (LD_PRELOAD): its
+word on the job's ads is taken only where the hook has given none.
+
 Nothing is kept on disk: after a restart a wrapper reserves anew, and what has been set on a slice
 the kernel knows.
 """
@@ -17,6 +20,7 @@ import json
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Mapping
 
 from ledge import __version__
@@ -25,7 +29,9 @@ from ledge.classads import attribute, string
 from ledge.daemon.decider import Decider
 from ledge.daemon.log import Log
 from ledge.daemon.peer import Job, Peer, PeerError, Process, job_of, starter_of
+from ledge.daemon.sampling import INTERVAL_SECONDS, Sample
 from ledge.daemon.server import Request, RequestError, Server
+from ledge.daemon.settlement import Settlement, has_populated_leaves
 from ledge.enforcement import Receipt, enforce, give_back, share_out
 from ledge.kernel.cgroup2 import Cgroup
 from ledge.launcher.order import Order, send_order
@@ -36,7 +42,6 @@ from ledge.settle import read_usage
 from ledge.usage import Usage
 
 _PAUSE_SECONDS = 0.005
-_PATIENCE_SECONDS = 2.0
 # The starter ends first, and its startd removes what is left of the slice; twice is looked.
 _REMOVALS = 2
 _REMOVAL_SECONDS = 5.0
@@ -65,6 +70,23 @@ class Reservation:
             self.jobs = Cgroup.open(b"..", job.slice.fd)
 
 
+class _Wrapper(Process):
+    """The wrapper of a running job; `slice` is the job's, `name` that of the group in it."""
+
+    def __init__(self, pid: int, slice_: Cgroup) -> None:
+        """Raises OSError."""
+        super().__init__(pid)
+        self.name = b"ledge-%d" % pid
+        self.slice = Cgroup(os.dup(slice_.fd))
+        self.sample = Sample(self.slice, self.name)
+        self.settled = False
+
+    def close(self) -> None:
+        super().close()
+        self.sample.close()
+        self.slice.close()
+
+
 class Requests:
     """Everything that ledged knows, and its answers."""
 
@@ -73,13 +95,21 @@ class Requests:
         self.log = log
         self.started = time.time()
         self.reservations: dict[int, Reservation] = {}  # by the starter's PID
-        self.wrappers: dict[tuple[int, int], Process] = {}  # by the identity of the slice
+        self.wrappers: dict[tuple[int, int], _Wrapper] = {}  # by the identity of the slice
+        # By the starter's PID, what waits while a decision on its job is on its way.
+        self.waiting: dict[int, deque[Request]] = {}
+        # Answers with their descriptor, until the launcher has taken the order.
+        self.ordered: deque[tuple[Request, bytes, socket.socket]] = deque()
         self.counts = dict.fromkeys(_VERBS, 0)
+        self.launcher_died = False
 
     def attach(self, server: Server, decider: Decider) -> None:
         """Become part of the server's loop."""
         self.server = server
         self.decider = decider
+        self.orders.setblocking(False)
+        server.watch(self.orders.fileno(), self._order_taken)
+        server.later(INTERVAL_SECONDS, self._take_samples)
 
     def admit(self, verb: str, length: int, peer: Peer) -> None:
         """Whether the peer may send such a body. Raises RequestError, PeerError."""
@@ -107,19 +137,41 @@ class Requests:
     # ---- reserve
 
     def _reserve(self, request: Request) -> None:
+        starter = starter_of(request.peer)
+        if starter.pid in self.waiting:
+            self.waiting[starter.pid].append(request)
+            starter.close()
+            return
+        earlier = self._reservation(starter)
+        if earlier is not None and _is_wrapper(request.peer):
+            starter.close()
+            _answer_reserved(request, earlier)
+            return
+        self.waiting[starter.pid] = deque()
+        self._decide(request, starter)
+
+    def _decide(self, request: Request, starter: Process) -> None:
         job_ad, _, machine_ad = request.body.partition(b"\0")
-        starter, name = starter_of(request.peer), _job_name(job_ad)
+        name = _job_name(job_ad)
 
         def decided(decision: Decision) -> None:
-            refusal = decision.refusal or ""
-            self._keep(Reservation(starter, name, decision.plan, refusal))
+            reservation = Reservation(starter, name, decision.plan, decision.refusal or "")
+            self._keep(reservation)
             if decision.plan is None:
-                self.log.write(f"{name}: refused: {refusal}")
-                request.answer("refused", refusal.encode("utf-8", "replace"))
-            else:
-                request.answer("done")
+                self.log.write(f"{name}: refused: {reservation.refusal}")
+            _answer_reserved(request, reservation)
+            self._next(starter.pid)
 
         self.decider.decide(job_ad, machine_ad, decided)
+
+    def _next(self, pid: int) -> None:
+        """Go on with what waited for a decision; one by one, whatever comes of each."""
+        waiting = self.waiting.pop(pid)
+        while waiting:
+            self.handle(waiting.popleft())
+            if pid in self.waiting:
+                self.waiting[pid] = waiting
+                return
 
     def _keep(self, reservation: Reservation) -> None:
         pid = reservation.starter.pid
@@ -195,19 +247,36 @@ class Requests:
             reasons = "; ".join([f"{k}: {why}" for k, why in lacking.items()])
             self._refuse(request, f"limits that cannot be enforced: {reasons}")
             return
-        theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        peer = request.peer
-        leaf = b"ledge-%d" % peer.pid
-        fds = (ours.fileno(), peer.pidfd, peer.proc, job.scope)
-        try:
-            send_order(self.orders, Order(peer.pid, peer.uid, leaf, plan, fds))
-        finally:
-            ours.close()
-        self._note_wrapper(job, peer)
-        self.log.write(f"{reservation.name}: launched for the wrapper {peer.pid}")
         attributes = {**isolation_attributes(plan.namespaces), **_receipt_attributes(receipt)}
         # What the wrapper is to do if the launcher fails stands before the attributes.
         body = plan.on_failure.encode() + b"\n" + _lines(attributes)
+        self._order(request, job, plan, body)
+        self.log.write(f"{reservation.name}: launched for the wrapper {request.peer.pid}")
+
+    def _order(self, request: Request, job: Job, plan: Plan, answer: bytes) -> None:
+        """Have the launcher start the job; the answer waits until it has taken the order."""
+        peer = request.peer
+        wrapper = _Wrapper(peer.pid, job.slice)
+        theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fds = (ours.fileno(), peer.pidfd, peer.proc, job.scope)
+        try:
+            send_order(self.orders, Order(peer.pid, peer.uid, wrapper.name, plan, fds))
+        except OSError:
+            wrapper.close()
+            theirs.close()
+            raise
+        finally:
+            ours.close()
+        self._note_wrapper(job, wrapper)
+        self.ordered.append((request, answer, theirs))
+
+    def _order_taken(self) -> None:
+        """The launcher has let go of its end: now the wrapper may have the other one."""
+        if not _received(self.orders):
+            self.log.write("the launcher has died; ledged ends, to be started anew")
+            self.launcher_died = self.server.stopping = True
+            return
+        request, body, theirs = self.ordered.popleft()
         request.answer("done", body, theirs.detach())
 
     def _check_alone(self, job: Job) -> None:
@@ -215,28 +284,63 @@ class Requests:
         wrapper = self.wrappers.get(job.identity())
         if wrapper is not None and wrapper.lives():
             raise PeerError("a job of this slice is running")
-        if wrapper is None and any(_populated_leaves(job.slice)):
+        if wrapper is None and has_populated_leaves(job.slice):
             raise PeerError("a job of this slice is running since before ledged was started")
 
-    def _note_wrapper(self, job: Job, peer: Peer) -> None:
+    def _note_wrapper(self, job: Job, wrapper: _Wrapper) -> None:
         identity = job.identity()
         earlier = self.wrappers.pop(identity, None)
         if earlier is not None:
             self._wrapper_ended(identity, earlier)
-        wrapper = Process(peer.pid)
         self.wrappers[identity] = wrapper
         self.server.watch(wrapper.pidfd, lambda: self._wrapper_ended(identity, wrapper))
 
-    def _wrapper_ended(self, identity: tuple[int, int], wrapper: Process) -> None:
+    def _wrapper_ended(self, identity: tuple[int, int], wrapper: _Wrapper) -> None:
+        """With the wrapper the job has ended; where it could not settle, its group is left."""
         if self.wrappers.get(identity) is wrapper:
             del self.wrappers[identity]
         self.server.forget(wrapper.pidfd)
+        self._note_unsettled(wrapper)
+        try:
+            self._clear(Settlement(wrapper.slice, wrapper.name))
+        except OSError:
+            pass  # it has settled, or the slice has gone, or init will see that it is alone
         wrapper.close()
+
+    def _note_unsettled(self, wrapper: _Wrapper) -> None:
+        """Log what is known of a job whose wrapper was killed: the sampled figures, and of when."""
+        usage = wrapper.sample.usage()
+        if wrapper.settled or usage is None or wrapper.sample.taken is None:
+            return
+        age = time.monotonic() - wrapper.sample.taken
+        figures = [f"{name}={value}" for name, value in usage.figures.items() if value is not None]
+        self.log.write(
+            f"the wrapper {wrapper.pid} has gone without settling; sampled {age:.1f} s before: "
+            + ", ".join(figures)
+        )
+
+    def _clear(self, settlement: Settlement) -> None:
+        try:
+            done = settlement.empty() or settlement.late()
+        except OSError:
+            done = True
+        if done:
+            self._remove(settlement)
+        else:
+            self.server.later(_PAUSE_SECONDS, lambda: self._clear(settlement))
 
     def _limit(self, job: Job, plan: Plan) -> Receipt:
         # The starter's working directory is the scratch directory.
         scratch = os.stat("cwd", dir_fd=job.starter.proc).st_dev
         return enforce(job.slice, plan.limits, (os.major(scratch), os.minor(scratch)))
+
+    def _take_samples(self) -> None:
+        for wrapper in self.wrappers.values():
+            try:
+                wrapper.sample.take()
+            except OSError as error:
+                self.log.write(f"{wrapper.name.decode()}: no reading: {error.strerror}")
+        self.server.later(INTERVAL_SECONDS, self._take_samples)
 
     # ---- settle
 
@@ -246,7 +350,8 @@ class Requests:
             reservation = self.reservations.get(job.starter.pid)
             if reservation is not None and reservation.jobs is not None:
                 give_back(job.slice)
-            settlement = _Settlement(job.slice, b"ledge-%d" % request.peer.pid)
+            settlement = Settlement(job.slice, b"ledge-%d" % request.peer.pid)
+            self._note_settled(job)
         except FileNotFoundError:
             usage = Usage("none")
             usage.miss("all", "the job had no control group of its own")
@@ -256,7 +361,12 @@ class Requests:
             job.close()
         self._continue(request, settlement)
 
-    def _continue(self, request: Request, settlement: _Settlement) -> None:
+    def _note_settled(self, job: Job) -> None:
+        wrapper = self.wrappers.get(job.identity())
+        if wrapper is not None:
+            wrapper.settled = True
+
+    def _continue(self, request: Request, settlement: Settlement) -> None:
         try:
             if settlement.empty() or settlement.late():
                 request.answer("done", _lines(usage_attributes(read_usage(settlement.root))))
@@ -268,8 +378,8 @@ class Requests:
             return
         self.server.later(_PAUSE_SECONDS, lambda: self._continue(request, settlement))
 
-    def _remove(self, settlement: _Settlement) -> None:
-        if settlement.slice.remove(settlement.name, patience_seconds=0) or settlement.late():
+    def _remove(self, settlement: Settlement) -> None:
+        if settlement.remove() or settlement.late():
             settlement.close()
         else:
             self.server.later(_PAUSE_SECONDS, lambda: self._remove(settlement))
@@ -291,45 +401,24 @@ class Requests:
 
     def _refuse(self, request: Request, reason: str) -> None:
         peer = request.peer
-        self.log.write(f"{request.verb} of process {peer.pid}, user {peer.uid}: refused: {reason}")
+        text = f"{request.verb} of process {peer.pid}, user {peer.uid}: refused: {reason}"
+        self.log.complain(peer.uid, text)
         request.answer("refused", reason.encode("utf-8", "replace"))
 
 
-class _Settlement:
-    """A job's group on its way out: whoever is left is killed, then it is read, then removed."""
-
-    def __init__(self, slice_: Cgroup, name: bytes) -> None:
-        """Raises OSError."""
-        self.name = name
-        self.root = Cgroup.open(name, slice_.fd)
-        self.slice = Cgroup(os.dup(slice_.fd))
-        self.deadline = time.monotonic() + _PATIENCE_SECONDS
-
-    def empty(self) -> bool:
-        """Whether nobody is left; whoever is, is killed."""
-        if not self.root.populated():
-            return True
-        self.root.kill()
+def _is_wrapper(peer: Peer) -> bool:
+    try:
+        job_of(peer).close()
+    except PeerError:
         return False
-
-    def late(self) -> bool:
-        return time.monotonic() > self.deadline
-
-    def close(self) -> None:
-        self.root.close()
-        self.slice.close()
+    return True
 
 
-def _populated_leaves(slice_: Cgroup) -> list[bool]:
-    names = [name for name in os.listdir(slice_.fd) if name.startswith("ledge-")]
-    found = []
-    for name in names:
-        group = Cgroup.open(os.fsencode(name), slice_.fd)
-        try:
-            found.append(group.populated())
-        finally:
-            group.close()
-    return found
+def _answer_reserved(request: Request, reservation: Reservation) -> None:
+    if reservation.plan is None:
+        request.answer("refused", reservation.refusal.encode("utf-8", "replace"))
+    else:
+        request.answer("done")
 
 
 def _job_name(job_ad: bytes) -> str:
@@ -352,6 +441,13 @@ def _receipt_attributes(receipt: Receipt) -> dict[str, str]:
     lacks = "; ".join([f"{name}: {reason}" for name, reason in receipt.not_enforced.items()])
     attributes = {"Enforced": holds, "NotEnforced": lacks}
     return {name: value for name, value in attributes.items() if value}
+
+
+def _received(orders: socket.socket) -> bytes:
+    try:
+        return orders.recv(1)
+    except ConnectionError:
+        return b""
 
 
 def _lines(attributes: Mapping[str, int | float | str]) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import selectors
+import signal
 import socket
 import struct
 import time
@@ -27,7 +28,11 @@ MOST_CONNECTIONS = 2048
 MOST_OF_A_USER = 512
 # Of all bodies on their way together.
 MOST_BUFFERED = 32 << 20
+MOST_BUFFERED_OF_A_USER = 8 << 20
 PATIENCE_SECONDS = 10.0
+_ACCEPTED_AT_ONCE = 64
+_SO_PASSRIGHTS = 83  # asm-generic/socket.h; Python has no name for it
+_IMPATIENCE_SECONDS = 0.002
 _CREDENTIALS = struct.Struct("iII")
 _AT_ONCE = 65536
 
@@ -50,6 +55,28 @@ class Request:
         self.connection.answer(status, body, fd)
 
 
+class Impatience:
+    """A time limit on closing what a client has sent: `with` it, no such closing takes long.
+
+    Whoever receives or drops a message closes the descriptors in it, and closing a TCP connection
+    can wait for hours (SO_LINGER, socket(7)); a signal ends that. From Linux 6.16 on the kernel
+    refuses to send us descriptors at all, and there is nothing to limit.
+    """
+
+    def __init__(self, needed: bool) -> None:
+        self.needed = needed
+        if needed:
+            signal.signal(signal.SIGALRM, lambda *_: None)
+
+    def __enter__(self) -> None:
+        if self.needed:
+            signal.setitimer(signal.ITIMER_REAL, _IMPATIENCE_SECONDS, _IMPATIENCE_SECONDS)
+
+    def __exit__(self, *_: object) -> None:
+        if self.needed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 class Connection:
     """One client. It reads nothing while a request of its own is being worked on."""
 
@@ -58,7 +85,7 @@ class Connection:
         self.stream = stream
         self.peer = peer
         self.nonce = secrets.token_hex(8).encode()
-        self.unread = b""
+        self.unread = bytearray()
         self.unsent = b"ledged %d %s\n" % (VERSION, self.nonce)
         self.fd: int | None = None
         self.awaited: tuple[str, int] | None = None  # the verb and the length of its body
@@ -70,14 +97,14 @@ class Connection:
         """Take what has come. Raises OSError, RequestError, PeerError."""
         space = socket.CMSG_SPACE(_CREDENTIALS.size)
         # No space for descriptors: the kernel closes those that a client sends.
-        data, ancillary, _, _ = self.stream.recvmsg(_AT_ONCE, space)
+        with self.server.impatience:
+            data, ancillary, _, _ = self.stream.recvmsg(_AT_ONCE, space)
         if not data:
             raise ConnectionError
         self._check_sender(ancillary)
-        self.server.buffered += len(data)
+        self.server.note_buffered(self.peer.uid, len(data))
         self.unread += data
-        if self.server.buffered > MOST_BUFFERED:
-            raise RequestError("too much at once from all clients together; try again")
+        self.server.check_buffered(self.peer.uid)
         self._proceed()
 
     def writable(self) -> None:
@@ -104,9 +131,9 @@ class Connection:
     def close(self) -> None:
         """Let go of everything."""
         self.closed = True
-        self.server.buffered -= len(self.unread)
-        self.unread = b""
-        self.stream.close()
+        self._consume(len(self.unread))
+        with self.server.impatience:
+            self.stream.close()
         self.peer.close()
         if self.fd is not None:
             os.close(self.fd)
@@ -128,20 +155,20 @@ class Connection:
                 raise RequestError("a line that is too long")
             if not newline:
                 return
-            self.awaited = self._parse(line)
+            self.awaited = self._parse(bytes(line))
             self._consume(len(line) + 1)
         verb, length = self.awaited
         if len(self.unread) > length:
             raise RequestError("more than one request at once")
         if len(self.unread) == length:
-            body = self.unread
+            body = bytes(self.unread)
             self._consume(length)
             self.awaited, self.busy = None, True
             self.server.handle(Request(self, verb, body))
 
     def _consume(self, length: int) -> None:
-        self.unread = self.unread[length:]
-        self.server.buffered -= length
+        del self.unread[:length]
+        self.server.note_buffered(self.peer.uid, -length)
 
     def _parse(self, line: bytes) -> tuple[str, int]:
         words = line.split(b" ")
@@ -179,12 +206,13 @@ class Server:
         self.log = log
         self.selector = selectors.DefaultSelector()
         self.connections: dict[int, Connection] = {}  # in the order of their arrival
-        self.buffered = 0
+        self.buffered: dict[int, int] = {}  # bytes by the user who sent them
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self.stopping = False
         listener.setblocking(False)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # accepted ones inherit it
+        self.impatience = Impatience(not _refuse_descriptors(listener))
         self.watch(listener.fileno(), self._accept)
 
     def watch(self, fd: int, action: Callable[[], None]) -> None:
@@ -198,6 +226,19 @@ class Server:
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """Call `action` once, after a while."""
         heappush(self._timers, (time.monotonic() + seconds, next(self._order), action))
+
+    def note_buffered(self, uid: int, length: int) -> None:
+        """Count what a user's clients have sent of requests that are not complete."""
+        total = self.buffered.pop(uid, 0) + length
+        if total:
+            self.buffered[uid] = total
+
+    def check_buffered(self, uid: int) -> None:
+        """Raises RequestError if the user's clients, or all together, have sent too much."""
+        if self.buffered.get(uid, 0) > MOST_BUFFERED_OF_A_USER:
+            raise RequestError("too much at once from all clients of this user; try again")
+        if sum(self.buffered.values()) > MOST_BUFFERED:
+            raise RequestError("too much at once from all clients together; try again")
 
     def run(self) -> None:
         """Serve until `stopping` is set."""
@@ -249,7 +290,8 @@ class Server:
     def _dismiss(self, connection: Connection, reason: str) -> None:
         """Say what was wrong, as far as that can be said at once, and end the connection."""
         peer = connection.peer
-        self.log.write(f"refused the process {peer.pid} of user {peer.uid}: {reason}")
+        text = f"refused the process {peer.pid} of user {peer.uid}: {reason}"
+        self.log.complain(peer.uid, text)
         body = reason.encode("utf-8", "replace")
         try:
             connection.stream.send(connection.unsent + b"error %d\n" % len(body) + body)
@@ -271,10 +313,15 @@ class Server:
             pass
 
     def _accept(self) -> None:
-        try:
-            stream, _ = self.listener.accept()
-        except OSError:
-            return  # it has gone again, or there are no descriptors left: next time
+        """Take in some of those who wait: who floods us must not keep others from connecting."""
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                stream, _ = self.listener.accept()
+            except OSError:
+                return  # that was all, or there are no descriptors left: next time
+            self._take_in(stream)
+
+    def _take_in(self, stream: socket.socket) -> None:
         stream.setblocking(False)
         try:
             connection = Connection(self, stream, Peer(stream))
@@ -307,6 +354,15 @@ class Server:
     def _due(self) -> Iterator[Callable[[], None]]:
         while self._timers and self._timers[0][0] <= time.monotonic():
             yield heappop(self._timers)[2]
+
+
+def _refuse_descriptors(listener: socket.socket) -> bool:
+    """Have the kernel refuse descriptors that are sent to us; whether it knows how to."""
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)  # accepted ones inherit it
+    except OSError:
+        return False
+    return True
 
 
 def _rights(fd: int) -> tuple[int, int, bytes]:

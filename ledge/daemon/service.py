@@ -22,8 +22,9 @@ from ledge.errors import LedgeError
 from ledge.kernel import syscalls
 from ledge.kernel.signalfd import open_signals, read_signals
 
-_SIGNALS = {signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGCHLD}
+_SIGNALS = {signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGINT}
 _BACKLOG = 1024
+_LAUNCHER_SECONDS = 20.0
 _DESCRIPTORS = 16384
 _ORDER_BYTES = 4 << 20
 _SO_SNDBUFFORCE = 32  # asm-generic/socket.h; Python has no name for it
@@ -33,7 +34,7 @@ class StartError(LedgeError):
     """ledged cannot be started here."""
 
 
-def serve(arguments: list[str], order_socket: _socket.socket, launcher: int) -> None:
+def serve(arguments: list[str], order_socket: _socket.socket) -> None:
     """Serve until a signal says otherwise. Raises StartError."""
     options = _parser().parse_args(arguments)
     if os.geteuid() != 0:
@@ -48,14 +49,18 @@ def serve(arguments: list[str], order_socket: _socket.socket, launcher: int) -> 
     _lock(directory)
     orders = socket.socket(fileno=order_socket.detach())
     orders.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _ORDER_BYTES)
+    launcher = _greet_launcher(orders)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, max(most, _DESCRIPTORS)))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, max(most, _DESCRIPTORS)))
+    except ValueError:  # a container that has no CAP_SYS_RESOURCE
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     requests = Requests(orders, log)
     server = Server(_listen(options.socket), requests.admit, requests.handle, log)
     decider = Decider(options.policy, log.write, server.watch)
     requests.attach(server, decider)
     _write_choice(directory, decider.without_daemon, log)
-    watch = _Watch(server, decider, log, signals, directory, launcher)
+    watch = _Watch(server, decider, log, signals, directory)
     server.watch(signals, watch.signalled)
     if not harden():
         log.write("system calls are not filtered: unknown numbers on this architecture")
@@ -63,7 +68,7 @@ def serve(arguments: list[str], order_socket: _socket.socket, launcher: int) -> 
     server.run()
     os.unlink(options.socket)
     log.write("ledged ends; running jobs go on")
-    os._exit(watch.exit_status)
+    os._exit(1 if requests.launcher_died else 0)
 
 
 class _Watch:
@@ -76,23 +81,18 @@ class _Watch:
         log: Log,
         signals: int,
         directory: str,
-        launcher: int,
     ) -> None:
         self.server = server
         self.decider = decider
         self.log = log
         self.signals = signals
         self.directory = directory
-        self.launcher = launcher
-        self.exit_status = 0
 
     def signalled(self) -> None:
         """Take the signals that have come."""
         for told in read_signals(self.signals):
             if told.signo == signal.SIGHUP:
                 self._reload()
-            elif told.signo == signal.SIGCHLD:
-                self._reap()
             else:
                 self.server.stopping = True
 
@@ -101,13 +101,14 @@ class _Watch:
         self.decider.reload()
         _write_choice(self.directory, self.decider.without_daemon, self.log)
 
-    def _reap(self) -> None:
-        """Without a launcher there is nothing to do but to be started anew."""
-        pid, _ = os.waitpid(self.launcher, os.WNOHANG)
-        if pid:
-            self.log.write("the launcher has died; ledged ends, to be started anew")
-            self.exit_status = 1
-            self.server.stopping = True
+
+def _greet_launcher(orders: socket.socket) -> int:
+    """The PID of the launcher, which it tells when it is ready. Raises StartError."""
+    orders.settimeout(_LAUNCHER_SECONDS)
+    try:
+        return int(orders.recv(16) or b"no")
+    except (OSError, ValueError):
+        raise StartError("the launcher does not start", "ledge_launcher is beside ledged") from None
 
 
 def _parser() -> argparse.ArgumentParser:

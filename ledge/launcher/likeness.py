@@ -12,6 +12,19 @@ import resource
 from ledge.kernel import scheduling, syscalls
 
 _LARGEST_FILE = 65536
+# Of /proc/PID/status: who a process is and what it may do.
+_RIGHTS = (
+    b"Uid",
+    b"Gid",
+    b"Groups",
+    b"CapInh",
+    b"CapPrm",
+    b"CapBnd",
+    b"CapAmb",
+    b"NoNewPrivs",
+    b"Seccomp",
+)
+_NO_CAPABILITY = (b"CapInh", b"CapPrm", b"CapAmb")
 _SECURITY_LABELS = ("attr/current", "attr/apparmor/current")
 
 
@@ -23,6 +36,7 @@ class Likeness:
     """
 
     __slots__ = (
+        "rights",
         "uid",
         "gid",
         "groups",
@@ -38,6 +52,7 @@ class Likeness:
 
     def __init__(self, proc: int, pid: int) -> None:
         status = read_status(proc)
+        self.rights = rights(proc, status)
         self.uid = int(status[b"Uid"].split()[0])
         self.gid = int(status[b"Gid"].split()[0])
         self.groups = [int(group) for group in status[b"Groups"].split()]
@@ -50,10 +65,21 @@ class Likeness:
         self.persona = int(read(proc, "personality") or b"0", 16)
         self.label = _foreign_label(proc)
 
+    def still_holds(self, proc: int) -> bool:
+        """Whether the process has the very rights that it had. Raises OSError.
+
+        What it has entered meanwhile (another user namespace, a system call filter) it cannot leave
+        again: so what was looked at before this call belonged to a process with these rights.
+        """
+        return rights(proc, read_status(proc)) == self.rights
+
     def assume(self) -> None:
         """Take all over that needs root's rights, and what goes with it. Raises OSError."""
         for number, (soft, hard) in self.limits.items():
             _raise_limit(number, soft, hard)
+        # The job's descriptors may have any number below the limit, and ours are kept above them.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        _raise_limit(resource.RLIMIT_NOFILE, most, most)
         self.scheduling.assume()
         for name, value in self.files.items():
             if value is not None and value != read_own(name):
@@ -75,6 +101,41 @@ class Likeness:
 
 # The files of /proc/PID that can be written for oneself.
 WRITTEN = ("oom_score_adj", "coredump_filter", "timerslack_ns", "loginuid")
+
+
+def rights(proc: int, status: dict[bytes, bytes]) -> tuple[object, ...]:
+    """Who a process is and what it may do, to be compared. Raises OSError."""
+    return user_namespace(proc), *[status.get(name) for name in _RIGHTS]
+
+
+def user_namespace(proc: int) -> tuple[int, int]:
+    """The identity of the user namespace of a process. Raises OSError."""
+    found = posix.stat("ns/user", dir_fd=proc)
+    return found.st_dev, found.st_ino
+
+
+def objection(proc: int, uid: int) -> str:
+    """Why no job may be launched in the likeness of a process; empty if one may. Raises OSError.
+
+    Nobody is to get out of anything by being launched: whoever has less than a job is refused.
+    """
+    own = posix.open("/proc/self", posix.O_PATH | posix.O_CLOEXEC)
+    try:
+        if user_namespace(proc) != user_namespace(own):
+            return "a process in a user namespace, which a job would escape"
+    finally:
+        posix.close(own)
+    status = read_status(proc)
+    if set(status[b"Uid"].split()) != {b"%d" % uid} or len(set(status[b"Gid"].split())) != 1:
+        return "a process in the middle of changing its user"
+    if uid == 0:
+        return "a process of root's: its jobs are left as HTCondor starts them"
+    for name in _NO_CAPABILITY:
+        if int(status.get(name, b"0"), 16):
+            return f"a process with capabilities of its own ({name.decode()})"
+    if status.get(b"Seccomp", b"0") != b"0":
+        return "a process with a system call filter, which a job would escape"
+    return ""
 
 
 def parse_limits(text: bytes) -> dict[int, tuple[int, int]]:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import _signal
 import _socket
 import posix
+import select
 from collections.abc import Callable
-from errno import EINVAL, ESTALE
+from errno import EINVAL, EPERM, ESTALE
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from sys import byteorder
 
@@ -37,6 +38,19 @@ _ENTERED = (
 )
 _SIGNALS = tuple(_signal.valid_signals() - {_signal.SIGKILL, _signal.SIGSTOP})
 _MOUNTING = 1 << syscalls.CAP_SYS_ADMIN
+CHANGED = "launch the job of a process that has changed its rights since it asked"
+
+
+class _GiveUpRights:
+    """Init's last step: what it had to mount with. The job's process drops the same by itself."""
+
+    __slots__ = ()
+
+    def describe(self) -> str:
+        return "give up the last right of root's"
+
+    def execute(self) -> None:
+        syscalls.capset(0, 0, 0)
 
 
 class LaunchedInheritance(Inheritance):
@@ -68,6 +82,11 @@ def become_init(order: Order, likeness: Likeness) -> None:
         _make_namespaces(order)
         scratch = _reopened(handover.scratch)
         launch = prepare_launched(order.plan, handover.inheritance, scratch, order.leaf)
+        if _is_alone(report_fd):
+            launch.discard()  # ledged may have looked before it was there
+            return
+        if launch.operations:  # without a mount namespace the usher still has to mount
+            launch.operations.append(_GiveUpRights())
         be_init(launch, report_fd, monitor)
     except StepFailed as failure:
         report.tell_failed(report_fd, failure.errno, failure.step)
@@ -78,6 +97,13 @@ def become_init(order: Order, likeness: Likeness) -> None:
         posix._exit(1)
 
 
+def _is_alone(report_fd: int) -> bool:
+    """Whether the wrapper has gone."""
+    poll = select.poll()
+    poll.register(report_fd, 0)  # a hang-up is told unasked
+    return bool(poll.poll(0))
+
+
 def _monitor(order: Order) -> int:
     """The PID of the wrapper as init will see it: 0 from within a PID namespace of its own."""
     if "pid" in order.plan.namespaces:
@@ -86,14 +112,19 @@ def _monitor(order: Order) -> int:
 
 
 def _enter(order: Order, likeness: Likeness) -> None:
+    """Take the wrapper's place. No path is opened on the way but the node's own /dev/null."""
     close_all_but(order.descriptors())
+    hold_standard_streams()
     _step("take over what the job inherits from the wrapper", likeness.assume)
     root = posix.open("root", posix.O_PATH | posix.O_CLOEXEC, dir_fd=order.proc)
     _step("enter the wrapper's namespaces", syscalls.setns, order.pidfd, _ENTERED)
+    # Only now is it known whose they are: a process may have gone into a user namespace since it
+    # asked, where it can have any root directory and any /etc for set-uid programs to believe.
+    if not likeness.still_holds(order.proc):
+        raise StepFailed(CHANGED, EPERM)
     posix.fchdir(root)
     posix.chroot(".")
     posix.close(root)
-    hold_standard_streams()
 
 
 def _drop(order: Order, likeness: Likeness) -> None:
@@ -144,18 +175,17 @@ def _send_pidfd(socket: _socket.socket) -> None:
 
 def _arrange(handover: Handover, report_fd: int) -> int:
     """Put the job's descriptors at their numbers, ours above them; return that of the report."""
+    # What can fail comes first: later there is no telling the wrapper.
+    posix.fchdir(handover.working_directory)
     above = max(handover.descriptors, default=2) + 1
     report_fd = _move(report_fd, above)
     handover.scratch = _move(handover.scratch, above)
-    working_directory = _move(handover.working_directory, above)
     moved = {number: _move(fd, above) for number, fd in handover.descriptors.items()}
-    close_all_but((report_fd, handover.scratch, working_directory, *moved.values()))
+    close_all_but((report_fd, handover.scratch, *moved.values()))
     for number, fd in moved.items():
         posix.dup2(fd, number)
         posix.close(fd)
     hold_standard_streams()
-    posix.fchdir(working_directory)
-    posix.close(working_directory)
     return report_fd
 
 

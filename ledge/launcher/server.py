@@ -10,15 +10,16 @@ import _socket
 import gc
 import posix
 import select
+from errno import EINVAL, EPERM
 from sys import argv
 
 from ledge import report
 from ledge.errors import StepFailed
 from ledge.inheritance import hold_signals
 from ledge.kernel import syscalls
-from ledge.launcher.likeness import Likeness
+from ledge.launcher.likeness import Likeness, objection
 from ledge.launcher.order import Order, receive_order
-from ledge.launcher.process import become_init
+from ledge.launcher.process import CHANGED, become_init
 
 
 def main() -> None:
@@ -40,6 +41,7 @@ def serve(orders: _socket.socket) -> None:
     # A collection would write to every page that is shared with the forked processes.
     gc.freeze()
     gc.disable()
+    orders.send(b"%d" % posix.getpid())
     while True:
         order = receive_order(orders)
         if order is None:
@@ -50,8 +52,23 @@ def serve(orders: _socket.socket) -> None:
             _tell(order, failure)
         except OSError as error:
             _tell(order, StepFailed("learn what the job is to inherit", error.errno or 0))
+        except (ValueError, KeyError):
+            _tell(order, StepFailed("understand what the job is to inherit", EINVAL))
         finally:
             order.close()
+            _acknowledge(orders)
+
+
+def _acknowledge(orders: _socket.socket) -> None:
+    """Let ledged give the wrapper its end of the socket, now that ours is closed.
+
+    Whoever closes a socket last closes the descriptors that are on their way in it, and of the
+    user's one could be such that closing it takes hours (SO_LINGER, socket(7)).
+    """
+    try:
+        orders.send(b"\n")
+    except OSError:
+        pass  # ledged has gone, as the next reading says
 
 
 def _tell(order: Order, failure: StepFailed) -> None:
@@ -63,8 +80,10 @@ def _tell(order: Order, failure: StepFailed) -> None:
 
 def _launch(order: Order, orders: _socket.socket) -> None:
     likeness = Likeness(order.proc, order.pid)
-    if not lives(order.pidfd) or likeness.uid != order.uid:
+    if not lives(order.pidfd):
         return  # and whoever has the PID now is not concerned
+    if objection(order.proc, order.uid) or not likeness.still_holds(order.proc):
+        raise StepFailed(CHANGED, EPERM)
     if not _in_our_pid_namespace(order):
         _launch_in_theirs(order, likeness, orders)
         return
@@ -76,15 +95,15 @@ def _launch(order: Order, orders: _socket.socket) -> None:
 def _launch_in_theirs(order: Order, likeness: Likeness, orders: _socket.socket) -> None:
     """With USE_PID_NAMESPACES the wrapper is in a PID namespace of HTCondor's, and init goes there.
 
-    Entering one concerns the children of whoever enters, so a process does it that has no other
-    work.
+    Entering one concerns the children of whoever enters, and who has entered one for them cannot
+    make another (EINVAL): so a process enters, its child is there, and that one's child is init.
     """
     if posix.fork():
         return
     try:
         orders.close()
         syscalls.setns(order.pidfd, syscalls.CLONE_NEWPID)
-        if _fork(order) == 0:
+        if posix.fork() == 0 and _fork(order) == 0:
             become_init(order, likeness)
     except StepFailed as failure:
         _tell(order, failure)

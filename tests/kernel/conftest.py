@@ -45,7 +45,7 @@ def user(request: pytest.FixtureRequest) -> User:
     return User(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # there is but one on a node, and some modules have their own
 def _ledged(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledged]:
     ledged = Ledged(installed, tmp_path_factory.mktemp("ledged"))
     yield ledged

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 import time
@@ -43,9 +44,10 @@ class Ledged:
         return [line[18:] for line in self.log.read_text().splitlines()]
 
     def children(self, name: str) -> list[int]:
-        """The PIDs of its processes of that name."""
+        """The PIDs of its processes of that name; the launcher is nobody's child, and named."""
         parent = self.process.pid
         pids = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        pids += re.findall(r", launcher (\d+)$", self.log.read_text(), re.MULTILINE)[-1:]
         return [int(pid) for pid in pids if Path(f"/proc/{pid}/comm").read_text() == name + "\n"]
 
     def kill(self) -> None:

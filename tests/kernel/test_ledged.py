@@ -165,3 +165,15 @@ def test_a_second_ledged_is_refused(node: Node, installed: Path) -> None:
     assert second.returncode == 1
     assert "another ledged is running" in second.stderr
     assert os.WEXITSTATUS(node.job("exit 7").wait()) == 7
+
+
+def test_a_wrapper_that_is_killed_leaves_a_sampled_reading_in_the_log(node: Node) -> None:
+    job = node.job("touch running; exec sleep 600")
+    job.wait_for("running")
+    time.sleep(6)  # longer than the interval of ledged's readings
+    os.kill(job.pid, signal.SIGKILL)
+    job.wait()
+    node.assert_nothing_left()
+    lines = [line for line in node.ledged.lines() if "gone without settling; sampled" in line]
+    assert len(lines) == 1
+    assert "CpuUserSeconds=" in lines[0]

@@ -1,4 +1,4 @@
-"""ledged under condor_master: it dies, is replaced, is switched off, and jobs are what they were."""
+"""ledged under condor_master: it dies, is replaced, is switched off; jobs are what they were."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def node(ledge_pool: Pool) -> Iterator[Pool]:
 
 
 def running_job(pool: Pool) -> Job:
-    """A job that has begun and waits at a gate in its scratch directory."""
+    """A job that has begun and waits at a gate in its working directory."""
     job = pool.submit(shell(GATE))
     job.wait("executing")
-    pool.root("until ls /var/lib/condor/execute/dir_*/scratch/running; do sleep 0.2; done")
+    pool.root(f"until [ -e {job.path('running')} ]; do sleep 0.2; done", timeout=60)
     return job
 
 
 def finish(pool: Pool, job: Job) -> dict[str, Any]:
     """Open the gate; the ad of the job that ended as it should."""
-    pool.root("for d in /var/lib/condor/execute/dir_*/scratch; do touch $d/gate; done")
+    pool.root(f"touch {job.path('gate')}")
     job.wait("terminated", timeout=PATIENCE_SECONDS)
     ad = job.ad()
     assert (ad["ExitCode"], job.output(), ad["NumJobStarts"]) == (7, b"done\n", 1)
