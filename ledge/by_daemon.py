@@ -11,6 +11,7 @@ from ledge.client import PATIENCE_SECONDS, Answer, Connection, UnavailableError,
 from ledge.errors import IsolationError
 from ledge.handover import give
 from ledge.inheritance import Inheritance
+from ledge.kernel import syscalls
 from ledge.monitor import Running, isolation_error
 
 WITHOUT_DAEMON = "/run/condor-ledge/without_daemon"
@@ -69,6 +70,8 @@ def start_job(inheritance: Inheritance, scratch: bytes, ad: bytes) -> tuple[Runn
         if on_failure == b"run":
             raise LeftAloneError(str(error)) from None
         raise
+    # Whoever could trace the wrapper could settle in its name while the job runs.
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     return running, attributes
 
 

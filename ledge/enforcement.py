@@ -195,7 +195,7 @@ class _Enforcement:
             self.receipt.not_enforced[file] = _line(error)
 
     def _memory_high(self, wanted: int) -> None:
-        """Where it is of use: below memory.max, and not below what the job has already.
+        """Not below what the job has already; above memory.max it holds, but that kills first.
 
         Below that the kernel would reclaim on behalf of whoever writes, and block the daemon (not
         from 6.16 on, for a file that was opened with O_NONBLOCK).
@@ -204,17 +204,14 @@ class _Enforcement:
         files = ("memory.high", "memory.current", "memory.max")
         high, current, maximum = (parse_single(self.slice.read(file), file) for file in files)
         looser = high is None or high > wanted
-        if looser and maximum is not None and wanted >= maximum:
-            raise NotEnforced(
-                f"{wanted} would never be reached, memory.max is {maximum}",
-                "a value below the memory that the job gets throttles before the kill",
-            )
         if looser and current is not None and current > wanted:
             raise NotEnforced(
                 f"the job uses {current} already, more than {wanted}",
                 "a larger value, or a job that starts anew",
             )
         self._number("memory.high", wanted)
+        if looser and maximum is not None and wanted >= maximum:
+            self.receipt.remarks["memory.high"] = f"never reached, memory.max is {maximum}"
 
     def _number(self, file: str, wanted: int) -> None:
         """A file that holds one number, or "max"; memory is counted in pages."""

@@ -439,8 +439,8 @@ def _receipt_attributes(receipt: Receipt) -> dict[str, str]:
         ]
     )
     lacks = "; ".join([f"{name}: {reason}" for name, reason in receipt.not_enforced.items()])
-    attributes = {"Enforced": holds, "NotEnforced": lacks}
-    return {name: value for name, value in attributes.items() if value}
+    # Both in any case: what is not said here a job could say by chirp.
+    return {"Enforced": holds or "none", "NotEnforced": lacks or "none"}
 
 
 def _received(orders: socket.socket) -> bytes:

@@ -380,10 +380,11 @@ class TestNothingIsLoosened:
 
 class TestMemoryHigh:
     @pytest.mark.parametrize("wanted", [256 << 20, 300 << 20])
-    def test_is_pointless_where_the_kill_comes_first(self, node: Node, wanted: int) -> None:
-        reason = node.enforce(memory_high_bytes=wanted).not_enforced["memory.high"]
-        assert "memory.max is 268435456" in reason
-        assert node.text("memory.high") == "max"
+    def test_says_where_the_kill_comes_first(self, node: Node, wanted: int) -> None:
+        receipt = node.enforce(memory_high_bytes=wanted)
+        assert receipt.enforced["memory.high"] == str(wanted)
+        assert receipt.not_enforced == {}
+        assert "memory.max is 268435456" in receipt.remarks["memory.high"]
 
     def test_holds_where_there_is_no_maximum(self, node: Node) -> None:
         (node.slice() / "memory.max").write_text("max\n")
