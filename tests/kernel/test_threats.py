@@ -484,7 +484,8 @@ def test_init_is_no_way_to_anything(attacker: Attacker, moment: str) -> None:
     mounting = f"{1 << syscalls.CAP_SYS_ADMIN:016x}" if moment == "before" else f"{0:016x}"
     assert found["CapEff:"] == found["CapPrm:"] == mounting
     # Signals that would have made it dump core it has passed on to the job.
-    assert lines[-1].startswith(f"ended {int(signal.SIGSEGV)} ")
+    deadly = {signal.SIGSEGV, signal.SIGABRT, signal.SIGQUIT, signal.SIGTERM}
+    assert int(lines[-1].split()[1]) & 0x7F in deadly
     assert not list(Path("/").glob("core*"))
 
 

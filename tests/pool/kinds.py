@@ -506,7 +506,7 @@ SIGNALS = [
 ]
 
 # Long enough for the job to have begun.
-RUNS = "JobStatus == 2 && time() - EnteredCurrentStatus > 5"
+RUNS = "JobStatus == 2 && time() - EnteredCurrentStatus > 15"
 
 POLICY = [
     script("on_exit_hold", "exit 3\n", "on_exit_hold = ExitCode == 3\n"
@@ -568,8 +568,8 @@ NOT_EXECUTED = "the prepare hook refuses the job before it is started, in the st
 BYTE_COUNTS = r"Bytes(Sent|Recvd)|Bytes (Sent|Received)|TransferOutputStats"
 
 
-def not_executed(errno: int) -> Difference:
-    hook = f"PREPARE_JOB (prepare_job) failed (reported status {errno:03}): "
+def not_executed(errno: int, program: str = "prepare_job") -> Difference:
+    hook = f"PREPARE_JOB ({program}) failed (reported status {errno:03}): "
     return Difference(
         NOT_EXECUTED,
         (
@@ -607,6 +607,15 @@ DIFFERENCES: dict[str, Difference] = {
 # What ledged's launcher is there for: without it the job is in a user namespace.
 DIFFERENCES_ALONE: dict[str, Difference] = {
     **DIFFERENCES,
+    "missing_executable": not_executed(2, "prepare_job_alone"),
+    "missing_interpreter": not_executed(2, "prepare_job_alone"),
+    "text_without_interpreter": not_executed(8, "prepare_job_alone"),
+    "executable_without_the_right": not_executed(13, "prepare_job_alone"),
+    "keyring_and_labels": Difference(
+        "whoever maps no group but its own into a user namespace has to give up setgroups(2)",
+        (("setgroups allow", "setgroups deny"),),
+        BYTE_COUNTS,
+    ),
     "supplementary_groups": Difference(
         "in a user namespace the job's supplementary groups have no number and no name",
         (("'1001 1100", "'1001 65534"), ("'alice physics", "'alice nogroup")),
