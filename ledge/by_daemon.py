@@ -13,6 +13,7 @@ from ledge.handover import give
 from ledge.inheritance import Inheritance
 from ledge.kernel import syscalls
 from ledge.monitor import Running, isolation_error
+from ledge.universe import read_ad
 
 WITHOUT_DAEMON = "/run/condor-ledge/without_daemon"
 # The wrapper can read the figures itself; only what ledged knows beside them would be missing.
@@ -99,7 +100,7 @@ def choice_without_daemon() -> str:
 
 def _reserve(connection: Connection, inheritance: Inheritance, ad: bytes) -> None:
     """For a job whose HookKeyword kept our hook away, or when ledged was started after it."""
-    machine = _read(inheritance.variable(b"_CONDOR_MACHINE_AD"))
+    machine = read_ad(inheritance, b"_CONDOR_MACHINE_AD")
     answer = connection.request(b"reserve", ad + b"\0" + machine)
     if answer.status != b"done":
         raise IsolationError(_text(answer.body))
@@ -139,14 +140,6 @@ def _init(socket: _socket.socket) -> int:
     if told.failed_step is None:
         raise IsolationError("ledged's launcher ended before it could start the job")
     raise isolation_error(told.failed_step, told.errno)
-
-
-def _read(path: bytes | None) -> bytes:
-    try:
-        with open(path or b"", "rb", buffering=0) as file:
-            return file.readall()
-    except OSError:
-        return b""
 
 
 def _text(body: bytes) -> str:

@@ -38,7 +38,12 @@ def checkpoints_itself(ad: bytes) -> bool:
 
 def read_job_ad(inheritance: Inheritance) -> bytes:
     """The job ad as the starter wrote it, in the old format; empty if there is none."""
-    path = inheritance.variable(b"_CONDOR_JOB_AD")
+    return read_ad(inheritance, b"_CONDOR_JOB_AD")
+
+
+def read_ad(inheritance: Inheritance, variable: bytes) -> bytes:
+    """The ad in the file that a variable of the job's environment names; empty if there is none."""
+    path = inheritance.variable(variable)
     try:
         with open(path or b"", "rb", buffering=0) as file:
             return file.readall()
