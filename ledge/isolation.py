@@ -18,6 +18,7 @@ from ledge.kernel.syscalls import CAP_SYS_ADMIN
 from ledge.leaf import Leaf, make_leaf
 from ledge.plan import Mount, Plan
 
+# The directory in the scratch directory that is ours: what the job sees at /tmp is in it.
 PRIVATE = b".ledge"
 
 
@@ -88,8 +89,8 @@ def _operation(mount: Mount, scratch: Kept, keep: tuple[Kept, ...]) -> mounts.Op
     # The starter's MOUNT_UNDER_SCRATCH keeps /tmp in the directory tmp of the scratch directory.
     if _same(scratch.source + target, target):
         return None
-    backing = make_private_directory(scratch) + b"/" + target.strip(b"/").replace(b"/", b".")
-    return mounts.PrivateDirectory(target, backing, _below(target, keep))
+    path = PRIVATE + b"/" + target.strip(b"/").replace(b"/", b".")
+    return mounts.PrivateDirectory(target, scratch, path, _below(target, keep))
 
 
 def _below(target: bytes, keep: tuple[Kept, ...]) -> tuple[Kept, ...]:
@@ -100,22 +101,6 @@ def _below(target: bytes, keep: tuple[Kept, ...]) -> tuple[Kept, ...]:
         if inside and not any((kept.name + b"/").startswith(other.name + b"/") for other in found):
             found.append(kept)
     return tuple(found)
-
-
-def make_private_directory(scratch: Kept) -> bytes:
-    """The directory in the scratch directory that is ours: what the job sees at /tmp is in it.
-
-    Raises StepFailed.
-    """
-    path = scratch.source + b"/" + PRIVATE
-    try:
-        posix.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        step = f"make {_text(scratch.name + b'/' + PRIVATE)} for the job's own /tmp"
-        raise StepFailed(step, error.errno or 0) from None
-    return path
 
 
 def _leaf(name: bytes) -> Leaf | None:
@@ -152,7 +137,3 @@ def _same(one: bytes, other: bytes) -> bool:
 
 def _bytes(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
-
-
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "backslashreplace")

@@ -113,6 +113,8 @@ def _check_dependencies(plan: Plan, origin: str) -> None:
         raise PlanError(f'{origin}: mounts: they need "mount" among the namespaces')
     if "pid" in plan.namespaces and "mount" not in plan.namespaces:
         raise PlanError(f'{origin}: namespaces: "pid" needs "mount" for its own /proc')
+    if "cgroup" in plan.namespaces and "mount" not in plan.namespaces:
+        raise PlanError(f'{origin}: namespaces: "cgroup" needs "mount" for its own /sys/fs/cgroup')
     if "cgroup" in plan.namespaces and plan.cgroup == "none":
         raise PlanError(f'{origin}: namespaces: "cgroup" needs a leaf as its root')
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from errno import EACCES, EINVAL, ELOOP, ENOENT, ENOSPC, ENOSYS, EPERM
 
 _SYSCTLS = (
@@ -36,7 +37,9 @@ def remedy(step: str, errno: int) -> str:
             "parts of /proc are covered (in a container, or by ProtectKernelTunables= or "
             "ProcSubset= of condor.service) and the kernel then refuses a fresh one"
         )
-    if "the job's scratch directory" in step or step.endswith("/.ledge for the job's own /tmp"):
+    target, _, scratch = step.partition(" in its scratch directory ")
+    spoilt = scratch and errno != ELOOP and os.path.isdir(target.rpartition(" ")[2])
+    if spoilt or "the job's scratch directory" in step:
         return "the job's scratch directory must be there and its user's"
     if errno == ENOENT and step.startswith(("mount ", "give the job its own ")):
         return "make the directory on the node, or take the mount out of the plan"

@@ -119,29 +119,41 @@ class Kept:
 
 
 class PrivateDirectory:
-    """The directory `backing`, made if need be in a directory that is there, at `target`.
+    """The directory `path` below the scratch directory, made if need be, at `target`.
 
     What the job needs of the old contents (`keep`: its scratch directory, say, where a personal
     HTCondor has its EXECUTE directory below /tmp) is seen in the new one too.
+
+    The directory is the user's, who can exchange any part of `path` for a link between two steps:
+    so it is reached once, without links, and then by its descriptor.
     """
 
-    __slots__ = ("target", "backing", "keep")
+    __slots__ = ("target", "scratch", "path", "keep")
 
-    def __init__(self, target: bytes, backing: bytes, keep: tuple[Kept, ...] = ()) -> None:
+    def __init__(
+        self, target: bytes, scratch: Kept, path: bytes, keep: tuple[Kept, ...] = ()
+    ) -> None:
         self.target = target
-        self.backing = backing
+        self.scratch = scratch
+        self.path = path
         self.keep = keep
 
     def describe(self) -> str:
-        return f"give the job its own {_text(self.target)}"
+        scratch = _text(self.scratch.name)
+        return f"give the job its own {_text(self.target)} in its scratch directory {scratch}"
 
     def execute(self) -> None:
-        _make_directory(self.backing)
-        posix.chmod(self.backing, 0o1777)
+        flags = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+        scratch = posix.open(self.scratch.source, flags)
+        backing = _make_path(scratch, self.path)
+        name = b"/proc/self/fd/%d" % backing
+        posix.chmod(name, 0o1777)
         for kept in self.keep:
-            inside = _make_path(self.backing, kept.name[len(self.target) :])
+            inside = _make_path(backing, kept.name[len(self.target) :])
             _attach_at(sys.open_tree(kept.source, recursive=True), inside)
-        _attach(sys.open_tree(self.backing, recursive=True), self.target)
+        _attach(sys.open_tree(name, recursive=True), self.target)
+        posix.close(backing)
+        posix.close(scratch)
 
 
 class Bind:
@@ -180,23 +192,19 @@ def _attach_at(mount: int, place: int) -> None:
     posix.close(place)
 
 
-def _make_path(start: bytes, path: bytes) -> int:
+def _make_path(start: int, path: bytes) -> int:
     """Make the directories of `path` below `start` and open the last, following no links."""
     flags = posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
-    fd = posix.open(start, flags)
+    fd = start
     for name in path.strip(b"/").split(b"/"):
-        _make_directory(name, fd)
-        below = posix.open(name, flags, dir_fd=fd)
-        posix.close(fd)
-        fd = below
+        try:
+            posix.mkdir(name, 0o700, dir_fd=fd)
+        except FileExistsError:
+            pass
+        above, fd = fd, posix.open(name, flags, dir_fd=fd)
+        if above != start:
+            posix.close(above)
     return fd
-
-
-def _make_directory(path: bytes, below: int | None = None) -> None:
-    try:
-        posix.mkdir(path, 0o700, dir_fd=below)
-    except FileExistsError:
-        pass
 
 
 def _text(path: bytes) -> str:

@@ -85,8 +85,10 @@ def become_init(order: Order, likeness: Likeness) -> None:
         if _is_alone(report_fd):
             launch.discard()  # ledged may have looked before it was there
             return
-        if launch.operations:  # without a mount namespace the usher still has to mount
+        if launch.operations:
             launch.operations.append(_GiveUpRights())
+        else:  # nothing is left to mount, and nobody has a mount namespace to do it in
+            syscalls.capset(0, 0, 0)
         be_init(launch, report_fd, monitor)
     except StepFailed as failure:
         report.tell_failed(report_fd, failure.errno, failure.step)
@@ -141,8 +143,6 @@ def _make_namespaces(order: Order) -> None:
     flags = 0
     for name in order.plan.namespaces:
         flags |= NAMESPACE_FLAGS[name] if name not in ("pid", "cgroup") else 0
-    if order.plan.cgroup == "none" and "cgroup" in order.plan.namespaces:
-        flags |= syscalls.CLONE_NEWCGROUP
     _step("create the namespaces of the job", syscalls.unshare, flags)
 
 

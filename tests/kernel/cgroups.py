@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -41,8 +42,11 @@ class Slice:
 
     def processes(self) -> list[int]:
         """All processes in the slice and below it, those that are gone but for their status too."""
-        files = [self.path / "cgroup.procs", *self.path.rglob("cgroup.procs")]
-        return sorted({int(pid) for file in files for pid in file.read_text().split()})
+        found: set[int] = set()
+        for path, _, _ in os.walk(self.path):
+            with contextlib.suppress(OSError):  # a group removed in this moment
+                found.update(map(int, Path(path, "cgroup.procs").read_text().split()))
+        return sorted(found)
 
     def is_empty(self) -> bool:
         """Whether no process is left, after a moment for those that are just going."""

@@ -9,6 +9,7 @@ import os
 import pwd
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import time
@@ -30,6 +31,7 @@ PYTHON = "/usr/bin/python3"
 FORGER = (Path(__file__).parent / "forger.py").read_text()
 AT_MOST_SECONDS = 2.0  # that ledged answers within, whatever anybody does
 CAP_NET_RAW = 13
+ATTEMPTS = 2000  # of a race; half of them meet the link
 VERBS = ["reserve", "launch", "settle", "status"]
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -348,7 +350,7 @@ def test_no_directory(attacker: Attacker, tmp_path: Path, place: str, kind: str)
 
 def test_a_foreign_scratch_directory(attacker: Attacker) -> None:
     output = attacker.forge("hand_over", "scratch directory", "/etc")
-    assert output.startswith(f"failed {errno.EACCES} make /etc/.ledge for the job's own /tmp")
+    assert f"failed {errno.EACCES} give the job its own /tmp" in output
     assert not Path("/etc/.ledge").exists()
 
 
@@ -418,6 +420,49 @@ def test_a_link_where_the_private_directories_are_kept(attacker: Attacker, link:
     assert not Path("/etc/tmp").exists()
 
 
+def test_a_link_put_there_between_two_steps(tmp_path: Path) -> None:
+    """The user exchanges the directory for a link, and back, as fast as that goes."""
+    elsewhere = tmp_path / "elsewhere/tmp"
+    elsewhere.mkdir(parents=True, mode=0o700)
+    (tmp_path / ".ledge/tmp").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("elsewhere")
+    (tmp_path / "target").mkdir()
+    target, scratch = os.fsencode(tmp_path / "target"), os.fsencode(tmp_path)
+    operation = mounts.PrivateDirectory(target, mounts.Kept(scratch, scratch), b".ledge/tmp")
+
+    def mount_again_and_again() -> None:
+        failures = 0
+        for _ in range(ATTEMPTS):
+            try:
+                operation.execute()
+            except NotADirectoryError:
+                failures += 1
+                continue
+            if os.path.samestat(os.stat(target), os.stat(elsewhere)):
+                raise OSError(errno.EXDEV, "it shows what the link leads to")
+            _libc.umount(target)
+        if not 0 < failures < ATTEMPTS:
+            raise OSError(errno.EAGAIN, f"{failures} failures: nothing was exchanged in between")
+
+    with exchanging(tmp_path / ".ledge", tmp_path / "link"):
+        assert in_a_mount_namespace(mount_again_and_again) == 0
+    assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o700
+
+
+@contextlib.contextmanager
+def exchanging(one: Path, other: Path) -> Iterator[None]:
+    """A process that exchanges two names as fast as it can."""
+    rename_exchange, here = 2, -100  # linux/fs.h, fcntl.h
+    pid = os.fork()
+    while pid == 0:
+        _libc.renameat2(here, bytes(one), here, bytes(other), rename_exchange)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
 def in_a_mount_namespace(action: Callable[[], object]) -> int:
     """The errno of what is done in a mount namespace of its own."""
     pid = os.fork()
@@ -443,7 +488,7 @@ def test_no_mount_through_a_link(tmp_path: Path, kind: str, where: str) -> None:
     target, other = os.fsencode(tmp_path / where), os.fsencode(tmp_path / "elsewhere")
     operations: dict[str, mounts.Operation] = {
         "tmpfs": mounts.Tmpfs(target),
-        "private": mounts.PrivateDirectory(target, other + b"/backing"),
+        "private": mounts.PrivateDirectory(target, mounts.Kept(other, other), b"backing"),
         "bind": mounts.Bind(b"/usr", target, read_only=True),
     }
     assert in_a_mount_namespace(operations[kind].execute) == errno.ELOOP
@@ -646,12 +691,16 @@ rules:
   - name: mallory
     match: TARGET.Owner == "mallory"
     refuse: '"not here"'
+  - name: no mounts
+    match: TARGET.Owner == "oscar"
+    namespaces: [ipc, uts]
+    mounts: none
 """
 
 
 @pytest.fixture
 def policy(ledged: Ledged) -> Iterator[None]:
-    """A policy that refuses one owner's jobs."""
+    """A policy that refuses one owner's jobs, and gives those of another little."""
 
     def reload() -> None:
         begin = len(ledged.lines())
@@ -676,6 +725,14 @@ def test_the_wrapper_cannot_take_back_what_the_hook_said(
     assert "not here" in attacker.forge("reserve", "alice")
     assert hook.forge("reserve", "alice").startswith("done")
     assert attacker.forge("reserve", "mallory").startswith("done")
+
+
+@pytest.mark.usefixtures("policy")
+def test_init_that_mounts_nothing_has_no_rights(attacker: Attacker, installed: Path) -> None:
+    hook = Attacker(installed / "job_wrapper", attacker.execute, attacker.user, None)
+    assert hook.forge("reserve", "oscar").startswith("done")
+    lines = attacker.forge("attack_init", "after").splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("Cap")] == [f"{0:016x}"] * 2
 
 
 def test_the_evaluator_has_nothing_to_lose(ledged: Ledged) -> None:

@@ -128,9 +128,14 @@ def test_no_isolation_at_all_is_a_plan() -> None:
             {"version": 1, "namespaces": ["pid"], "mounts": []}, "namespaces", id="pid needs mount"
         ),
         pytest.param(
-            {"version": 1, "namespaces": ["cgroup"], "mounts": [], "cgroup": "none"},
+            {"version": 1, "namespaces": ["mount", "cgroup"], "cgroup": "none"},
             "namespaces",
             id="cgroup needs a leaf",
+        ),
+        pytest.param(
+            {"version": 1, "namespaces": ["cgroup"], "mounts": []},
+            "namespaces",
+            id="cgroup needs mount",
         ),
     ],
 )
