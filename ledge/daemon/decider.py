@@ -36,7 +36,7 @@ class Decider:
     @property
     def without_daemon(self) -> str:
         """What the policy wants while ledged does not answer; hold where there is no policy."""
-        return self._evaluator.without_daemon if self._evaluator else "hold"
+        return self._evaluator.terms.without_daemon if self._evaluator else "hold"
 
     @property
     def pid(self) -> int | None:

@@ -28,6 +28,7 @@ from ledge.policy.model import (
     Setting,
 )
 from ledge.policy.quantities import Share
+from ledge.policy.terms import is_of_the_system
 
 LONGEST_REFUSAL = 1000
 
@@ -198,9 +199,14 @@ class _Deliberation:
             document["source"] = self.path(rule, place, setting.source)
             document["read_only"] = setting.read_only
         try:
-            return read_mount(document, MOUNTS)
+            mount = read_mount(document, MOUNTS)
         except PlanError as error:
             raise _policy_error(rule, place, MOUNTS, str(error)) from None
+        if isinstance(setting.target, Expression) and is_of_the_system(mount.target):
+            problem = f"{setting.target.shown()} is {mount.target:.80}"
+            problem += "; a directory of the system must be written out"
+            raise _policy_error(rule, place, MOUNTS, problem)
+        return mount
 
     def path(self, rule: Rule, place: str, part: str | Expression) -> object:
         if isinstance(part, str):

@@ -27,6 +27,7 @@ from ledge.policy.model import (
     Setting,
     built_in_policy,
 )
+from ledge.policy.terms import is_of_the_system
 from ledge.policy.tree import Mapping, Scalar, Sequence, Tree, read_tree
 
 VERSION = "1"
@@ -297,7 +298,11 @@ def _mount(tree: Tree) -> MountSetting:
         mount = read_mount(document, f"{tree.place}: mounts")
     except PlanError as error:
         raise PolicyError(error.problem, error.remedy) from None
-    return MountSetting(mount.kind, parts["target"], parts.get("source"), mount.read_only)
+    target, source = parts["target"], parts.get("source")
+    if isinstance(source, Expression) and isinstance(target, str) and is_of_the_system(target):
+        problem = f"{tree.place}: mounts: what is seen at {target:.80} must be written out"
+        raise PolicyError(problem, "instead of an expression, a rule for each source")
+    return MountSetting(mount.kind, target, source, mount.read_only)
 
 
 def _check_together(defaults: Rule) -> None:

@@ -23,6 +23,7 @@ from ledge.policy import sandbox
 from ledge.policy.decision import Decision, refusal
 from ledge.policy.errors import PolicyError
 from ledge.policy.expressions import LARGEST_AD
+from ledge.policy.terms import Terms, read_terms
 from ledge.policy.tree import MAXIMUM_BYTES
 from ledge.policy.wire import Request, packed_policy, read_decision, take_answer, take_text
 
@@ -37,24 +38,26 @@ _END_MILLISECONDS = 2000
 _CHUNK = 1 << 18
 _NOT_RUNNING = "the evaluator of this node's policy is not running"
 _NOT_RUNNING_REMEDY = "the log of ledged says why"
+_FORGED = "a decision has a mount that this node's policy has not"
 _FAILED_TWICE = "the evaluator of this node's policy has died over it twice"
 
 
 class _Waiting:
-    """A request that has not been answered, and how often it was made."""
+    """A request that has not been answered, what it was made under, and how often."""
 
-    __slots__ = ("attempts", "message")
+    __slots__ = ("attempts", "message", "terms")
 
-    def __init__(self, message: bytes) -> None:
+    def __init__(self, message: bytes, terms: Terms) -> None:
         self.message = message
+        self.terms = terms
         self.attempts = 1
 
 
 class Evaluator:
     """A process that decides by a policy, and the requests that it has not answered yet.
 
-    `without_daemon` is the policy's word on what happens when the daemon does not answer; `died`
-    says that there is no process, and that every request will be refused.
+    `terms` are those of the policy in force; `died` says that there is no process, and that every
+    request will be refused.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Evaluator:
         """
         self.policy_path = policy_path
         self.died = True
-        self.without_daemon = ""
+        self.terms = Terms("hold", ())
         self._uid, self._gid = uid, gid
         self._report = report
         self._document = read_file(policy_path)
@@ -143,7 +146,7 @@ class Evaluator:
         if problem:
             self._refuse(token, problem)
             return
-        self._waiting[token] = _Waiting(message)
+        self._waiting[token] = _Waiting(message, self.terms)
         self._to_send += message
         self.flush()
 
@@ -207,11 +210,20 @@ class Evaluator:
         try:
             while (answer := take_answer(self._received)) is not None:
                 token, text = answer
-                if self._waiting.pop(token, None) is not None:
-                    decisions.append((token, read_decision(text)))
+                waiting = self._waiting.pop(token, None)
+                if waiting is not None:
+                    decisions.append((token, self._checked(read_decision(text), waiting)))
         except ValueError:
             self.died = True  # it does not speak as it should
         return decisions
+
+    def _checked(self, decision: Decision, waiting: _Waiting) -> Decision:
+        """The decision if the policy can have made it: the old one too, if it has changed since."""
+        plan = decision.plan
+        if plan is None or not self.terms.forged(plan) or not waiting.terms.forged(plan):
+            return decision
+        self._report(f"{_FORGED}; somebody may have found a fault in the ClassAd library")
+        return refusal(f"{_FORGED}; {_NOT_RUNNING_REMEDY}")
 
     def reload(self) -> str | None:
         """Read the policy file anew; what is wrong with it, in which case the old one stays.
@@ -240,7 +252,10 @@ class Evaluator:
         answer = self._answer()
         if not answer.startswith("="):
             return answer
-        self.without_daemon = answer[1:]
+        try:
+            self.terms = read_terms(answer[1:])
+        except ValueError:
+            return self._give_up()
         return ""
 
     def _answer(self) -> str:

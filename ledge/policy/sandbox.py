@@ -32,6 +32,7 @@ from ledge.policy.document import read_policy
 from ledge.policy.errors import PolicyError
 from ledge.policy.expressions import load_library
 from ledge.policy.model import Policy, built_in_policy
+from ledge.policy.terms import terms_of, written_terms
 from ledge.policy.wire import (
     LARGEST_ANSWER,
     Request,
@@ -205,7 +206,7 @@ class _Server:
         document, origin = message
         try:
             self.policy = built_in_policy() if document is None else read_policy(document, origin)
-            answer = f"={self.policy.without_daemon}"
+            answer = "=" + written_terms(terms_of(self.policy))
         except PolicyError as error:
             answer = _first_of(error.errors)
         gc.collect()

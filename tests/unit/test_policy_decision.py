@@ -305,6 +305,14 @@ def test_mounts_with_expressions() -> None:
         assert text.startswith("policy.yaml:3: defaults: mounts: ")
 
 
+def test_an_expression_leads_to_no_directory_of_the_system() -> None:
+    policy = 'defaults:\n  mounts: [{kind: private, target: \'strcat("/", TARGET.Where)\'}]\n'
+    (mount,) = plan(policy, b'Where = "scratch"\n').mounts
+    assert mount.target == "/scratch"
+    text = refused(policy, b'Where = "/etc//x"\n')
+    assert "is //etc//x; a directory of the system must be written out" in text
+
+
 def test_values_that_do_not_go_together() -> None:
     text = refused("rules:\n- {name: r, match: true, namespaces: none}\n")
     assert "the policy of this node makes no plan" in text

@@ -244,6 +244,11 @@ WRONG = [
         4,
         "read_only: expected true or false",
     ),
+    (
+        "version: 1\ndefaults:\n  mounts:\n  - {kind: bind, source: TARGET.A, target: /usr/local}",
+        4,
+        "what is seen at /usr/local must be written out",
+    ),
     ("version: 1\ndefaults:\n  requests: all", 3, "expected keys and values"),
     ("version: 1\ndefaults:\n  requests: {pids: {}}", 3, "did you mean pids_max?"),
     ("version: 1\ndefaults:\n  requests: {refuse: {}}", 3, "unknown key 'refuse'"),

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from ledge.plan import Mount, Plan
 from ledge.plan_file import plan_document
 from ledge.policy import evaluator as evaluator_module
 from ledge.policy import sandbox, wire
@@ -97,12 +98,45 @@ def own(tmp_path: Path) -> Iterator[Evaluator]:
         yield evaluator
 
 
+def forging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mount: Mount) -> Evaluator:
+    """An evaluator in which somebody has taken over the process that decides."""
+
+    def forge(*_: object) -> Decision:
+        plan = Plan()
+        plan.mounts += (mount,)
+        return Decision(plan, None, {}, ())
+
+    monkeypatch.setattr(sandbox, "decide", forge)
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    return Evaluator(str(tmp_path / "policy.yaml"))
+
+
+def test_a_forged_mount_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(forging(tmp_path, monkeypatch, Mount("bind", "/etc", "/tmp/etc"))) as evaluator:
+        assert "a mount that this node's policy has not" in refusal(evaluator, JOB)
+
+
+def test_a_policy_that_changes_while_it_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the old policy allowed is no forgery for who asked under it."""
+    old = POLICY.replace("rules:", "  mounts: [{kind: tmpfs, target: /etc/x}]\nrules:")
+    with closing(forging(tmp_path, monkeypatch, Mount("tmpfs", "/etc/x"))) as evaluator:
+        (tmp_path / "policy.yaml").write_text(old)
+        assert evaluator.reload() is None
+        evaluator.submit(1, JOB, MACHINE)
+        (tmp_path / "policy.yaml").write_text(POLICY)
+        assert evaluator.reload() is None
+        assert received(evaluator, {1})[1].plan is not None
+        assert "has not" in refusal(evaluator, JOB)
+
+
 def test_a_plan_comes_back(evaluator: Evaluator) -> None:
     decision = ask(evaluator, JOB)
     assert pids_max(decision) == 200
     assert decision.origins["pids_max"].startswith("defaults (/")
     assert decision.refusal is None
-    assert evaluator.without_daemon == "hold"
+    assert evaluator.terms.without_daemon == "hold"
 
 
 def doubling(value: str, step: str) -> bytes:
@@ -314,11 +348,11 @@ def test_a_new_policy_is_put_in_force(own: Evaluator) -> None:
     assert pids_max(ask(own, JOB)) == 200
     assert own.reload() is None
     assert pids_max(ask(own, JOB)) == 7
-    assert own.without_daemon == "run"
+    assert own.terms.without_daemon == "run"
     path.unlink()
     assert own.reload() is None
     assert pids_max(ask(own, JOB)) is None
-    assert own.without_daemon == "hold"
+    assert own.terms.without_daemon == "hold"
 
 
 @pytest.mark.parametrize(
@@ -337,7 +371,7 @@ def test_a_bad_policy_leaves_the_old_one_in_force(own: Evaluator, text: str, wor
     assert problem is not None and words in problem
     assert ("(and 1 more)" in problem) == ("x: 1" in text)
     assert pids_max(ask(own, JOB)) == 200
-    assert own.without_daemon == "hold"
+    assert own.terms.without_daemon == "hold"
 
 
 def test_a_policy_that_cannot_be_read_leaves_the_old_one_in_force(own: Evaluator) -> None:
@@ -359,7 +393,7 @@ def test_requests_are_decided_by_the_policy_of_their_time(own: Evaluator) -> Non
 
 def test_it_starts_without_a_policy_file(tmp_path: Path) -> None:
     with running(tmp_path / "none.yaml", None) as evaluator:
-        assert evaluator.without_daemon == "hold"
+        assert evaluator.terms.without_daemon == "hold"
         assert pids_max(ask(evaluator, JOB)) is None
 
 

@@ -1,0 +1,110 @@
+"""What of a policy the daemon knows itself, and holds every decision against.
+
+The process that decides has read a job ad, and ads are hostile: if one has taken it over, its
+decision is a forgery. It could at worst mount what its user wrote over a file that set-uid programs
+believe, and make the user root. So a mount in the directories of the system is believed only if
+the policy has it word for word, as told by the process that reads policies, and no ads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ledge.plan import Mount, Plan
+from ledge.policy.expressions import Expression
+from ledge.policy.model import WITHOUT_DAEMON, Mounts, MountSetting, Policy
+
+# Where the programs that run as root have their parts, their settings and what they believe.
+SYSTEM_DIRECTORIES = (
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/proc",
+    "/root", "/run", "/sbin", "/sys", "/usr", "/var",
+)  # fmt: skip
+_EVERYBODY_S = ("/dev/shm", "/var/tmp")
+
+
+class MountTerm(NamedTuple):
+    """A mount that a policy can make; a path that is None is an expression's."""
+
+    kind: str
+    target: str | None
+    source: str | None
+    read_only: bool
+
+    def allows(self, mount: Mount) -> bool:
+        """Whether this is where the mount comes from, or may be."""
+        if (self.kind, self.read_only) != (mount.kind, mount.read_only):
+            return False
+        if self.target is None and is_of_the_system(mount.target):
+            return False
+        return self.target in (None, mount.target) and (
+            self.source in (None, mount.source) or mount.kind != "bind"
+        )
+
+
+class Terms(NamedTuple):
+    """`without_daemon` is what happens when the daemon does not answer."""
+
+    without_daemon: str
+    mounts: tuple[MountTerm, ...]
+
+    def forged(self, plan: Plan) -> Mount | None:
+        """A mount of the plan that does not come from the policy."""
+        own = frozenset(map(_term, Plan().mounts))
+        for mount in plan.mounts:
+            if _term(mount) not in own and not any(term.allows(mount) for term in self.mounts):
+                return mount
+        return None
+
+
+def is_of_the_system(path: str) -> bool:
+    """Whether what stands there may be believed by programs that run as root."""
+    absolute = "/" + "/".join([part for part in path.split("/") if part not in ("", ".")])
+    return absolute == "/" or (
+        _is_below(absolute, SYSTEM_DIRECTORIES) and not _is_below(absolute, _EVERYBODY_S)
+    )
+
+
+def terms_of(policy: Policy) -> Terms:
+    """What the daemon has to know of a policy."""
+    settings: list[MountSetting] = []
+    for rule in (policy.defaults, *policy.rules):
+        for setting in rule.settings.values():
+            if isinstance(setting, Mounts):
+                settings += setting.mounts
+        for request in rule.requests.values():
+            for offered in request.offered.values() if request is not None else ():
+                settings += offered.mounts
+    return Terms(policy.without_daemon, tuple(dict.fromkeys(map(_of_setting, settings))))
+
+
+def written_terms(terms: Terms) -> str:
+    """As text that read_terms() understands."""
+    return json.dumps(terms)
+
+
+def read_terms(text: str) -> Terms:
+    """Raises ValueError."""
+    try:
+        without_daemon, mounts = json.loads(text)
+        if without_daemon in WITHOUT_DAEMON:
+            return Terms(without_daemon, tuple([MountTerm(*mount) for mount in mounts]))
+    except (ValueError, TypeError):
+        pass
+    raise ValueError(f"these are no terms of a policy: {text!r:.80}")
+
+
+def _term(mount: Mount) -> MountTerm:
+    return MountTerm(mount.kind, mount.target, mount.source, mount.read_only)
+
+
+def _of_setting(setting: MountSetting) -> MountTerm:
+    target, source = (
+        None if isinstance(path, Expression) else path for path in (setting.target, setting.source)
+    )
+    return MountTerm(setting.kind, target, source, setting.read_only)
+
+
+def _is_below(path: str, directories: Iterable[str]) -> bool:
+    return any((path + "/").startswith(directory + "/") for directory in directories)
