@@ -22,9 +22,12 @@ _INT_BYTES = 4
 
 
 class _Groups:
-    """The job's control group, which ledged reads and removes, as the wrapper knows it."""
+    """The job's control group `name`, which ledged reads and removes, as the wrapper knows it."""
 
-    __slots__ = ()
+    __slots__ = ("name",)
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
 
     def descriptors(self) -> tuple[int, ...]:
         """None: ledged has its own."""
@@ -36,18 +39,22 @@ class _Groups:
 
         found = find_slice()
         if found is not None:
-            found[0].remove(b"ledge-%d" % posix.getpid())
+            found[0].remove(self.name)
 
 
 class LeftAloneError(Exception):
     """The job is to run without what could not be had; the reason is the text."""
 
 
-def start_job(inheritance: Inheritance, scratch: bytes, ad: bytes) -> tuple[Running, bytes]:
-    """Have the job started; also the attributes that it has from its start on, as lines of an ad.
+def start_job(
+    inheritance: Inheritance, scratch: bytes, ad: bytes
+) -> tuple[Running, bytes, bytes]:
+    """Have the job started, so that it is on its way.
 
-    The job is on its way then. Raises UnavailableError if ledged does not answer, IsolationError
-    if it refuses or fails, LeftAloneError if the plan says that the job runs all the same.
+    Returns with it the name of its control group in the slice, and the attributes that it has from
+    its start on, as lines of an ad. Raises UnavailableError if ledged does not answer,
+    IsolationError if it refuses or fails, LeftAloneError if the plan says that the job runs all the
+    same.
     """
     directory = _open(scratch)
 
@@ -63,9 +70,10 @@ def start_job(inheritance: Inheritance, scratch: bytes, ad: bytes) -> tuple[Runn
         raise LeftAloneError(_text(answer.body))
     if answer.status != b"done" or answer.fd is None:
         raise IsolationError(f"ledged refused to start the job: {_text(answer.body)}")
-    on_failure, _, attributes = answer.body.partition(b"\n")
+    first_line, _, attributes = answer.body.partition(b"\n")
+    on_failure, _, group = first_line.partition(b" ")
     try:
-        running = _hand_over(answer.fd, inheritance, directory)
+        running = _hand_over(answer.fd, inheritance, directory, group)
         running.confirm()
     except IsolationError as error:
         if on_failure == b"run":
@@ -73,7 +81,7 @@ def start_job(inheritance: Inheritance, scratch: bytes, ad: bytes) -> tuple[Runn
         raise
     # Whoever could trace the wrapper could settle in its name while the job runs.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    return running, attributes
+    return running, group, attributes
 
 
 def settle() -> bytes | None:
@@ -115,7 +123,7 @@ def _open(scratch: bytes) -> int:
         raise isolation_error(step, error.errno or 0) from None
 
 
-def _hand_over(fd: int, inheritance: Inheritance, scratch: int) -> Running:
+def _hand_over(fd: int, inheritance: Inheritance, scratch: int, group: bytes) -> Running:
     socket = _socket.socket(fileno=fd)
     try:
         pidfd = _init(socket)
@@ -124,7 +132,7 @@ def _hand_over(fd: int, inheritance: Inheritance, scratch: int) -> Running:
         raise isolation_error("hand the job over to ledged's launcher", error.errno or 0) from None
     finally:
         socket.detach()
-    return Running(_Groups(), None, pidfd, fd)
+    return Running(_Groups(group), None, pidfd, fd)
 
 
 def _init(socket: _socket.socket) -> int:

@@ -27,16 +27,16 @@ Source: Documentation/admin-guide/cgroup-v2.rst.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
-from errno import EACCES, EBUSY, EINVAL, ENODEV, ENOENT, EOPNOTSUPP, EPERM, ERANGE, EROFS
+from contextlib import closing
+from errno import ENODEV, ENOENT
 from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Callable, TypeVar, Union
 
 from ledge.cpusets import choose, memory_nodes
-from ledge.errors import LedgeError
+from ledge.delegation import enable_cpuset, groups_above, has_controller, parent, path
+from ledge.errors import LedgeError, NotEnforced
 from ledge.kernel.block_devices import (
     Disk,
     FileSystem,
@@ -49,11 +49,11 @@ from ledge.kernel.block_devices import (
 )
 from ledge.kernel.cgroup2 import Cgroup, parse_nested_keyed, parse_single
 from ledge.kernel.cpu_topology import cpu_list, parse_cpu_list, read_topology, usable_cpus
+from ledge.limit_remedies import remedy, why_absent
 from ledge.limits import Limits
 
 _PERIOD_USEC = 100_000
 _LARGEST_BFQ_WEIGHT = 1000  # BFQ_MAX_WEIGHT in block/bfq-iosched.h
-_DEEPEST = 32  # more groups above one another than any node has
 _SYSFS = Path("/sys")
 _Value = TypeVar("_Value")
 Scratch = Union[FileSystem, tuple[int, int], None]
@@ -64,32 +64,6 @@ _IO_MAX_KEYS = {
     "riops": "io_read_operations_per_second",
     "wiops": "io_write_operations_per_second",
 }
-
-# The kernel's option without which a file is missing from a group that has its controller.
-_OPTIONS = {
-    "memory.swap.max": "CONFIG_SWAP, and no swapaccount=0 at boot",
-    "cpu.max": "CONFIG_CFS_BANDWIDTH",
-    "io.max": "CONFIG_BLK_DEV_THROTTLING",
-    "io.weight": "CONFIG_BLK_CGROUP_IOCOST",
-    "io.bfq.weight": "CONFIG_BFQ_GROUP_IOSCHED",
-}
-
-_ASK_OTHERWISE = "the policy asks for a value that the kernel does not take"
-_REMEDIES = {
-    EACCES: "ledged must run as root, outside of containers",
-    EPERM: "ledged must run as root, outside of containers",
-    EROFS: "/sys/fs/cgroup must be writable for ledged: ProtectControlGroups=no in its unit",
-    EINVAL: _ASK_OTHERWISE,
-    ERANGE: _ASK_OTHERWISE,
-    EBUSY: "Delegate=yes and DelegateSubgroup=leaf in condor.service keep daemons out of the way",
-    ENODEV: "the job's group or its disk has gone",
-    ENOENT: "the job's group has gone",
-    EOPNOTSUPP: "this kernel or this disk cannot do it",
-}
-
-
-class NotEnforced(LedgeError):
-    """A limit that cannot be had here and now."""
 
 
 class Receipt:
@@ -117,6 +91,17 @@ def enforce(slice_: Cgroup, limits: Limits, scratch: Scratch, sysfs: Path = _SYS
     return _Enforcement(slice_, limits, scratch, sysfs).carry_out()
 
 
+def missed_by_io_max(scratch: FileSystem, limits: Limits) -> dict[str, str]:
+    """The limits of writing that io.max will not hold on this file system, and why."""
+    names = ("io_write_bytes_per_second", "io_write_operations_per_second")
+    reason = (
+        f"{scratch.type} does not tell the kernel who wrote a page, so io.max holds for direct "
+        "writes only; ext4 or xfs for EXECUTE"
+    )
+    wanted = limits.wanted() if not scratch.knows_who_wrote else ()
+    return {name: reason for name in names if name in wanted}
+
+
 def give_back(slice_: Cgroup, sysfs: Path = _SYSFS) -> dict[str, str]:
     """Share the exclusive CPUs of a job that has ended, or whose slice has gone, among the others.
 
@@ -127,7 +112,7 @@ def give_back(slice_: Cgroup, sysfs: Path = _SYSFS) -> dict[str, str]:
             if not (slice_.read("cpuset.mems") or b"").strip():
                 return {}
             slice_.write("cpuset.mems", b"\n")
-        with closing(_parent(slice_)) as jobs:
+        with closing(parent(slice_)) as jobs:
             return share_out(jobs, sysfs)
     except OSError as error:
         return {"": _line(error)}
@@ -249,7 +234,8 @@ class _Enforcement:
             raise NotEnforced(f"{tighter} was written for {disk.number}, but it reads {after}")
         pairs = [f"{key}={after.get(key, 'max')}" for key in _IO_MAX_KEYS]
         self.receipt.enforced["io.max"] = " ".join([disk.number, *pairs])
-        self._say_what_io_max_misses(wanted)
+        if self.scratch is not None:
+            self.receipt.not_enforced.update(missed_by_io_max(self.scratch, self.limits))
 
     def _io_max_of(self, disk: Disk) -> dict[str, int]:
         """What is limited on the disk; what reads "max" is not in it."""
@@ -257,17 +243,9 @@ class _Enforcement:
         entry = devices.get(disk.number.encode(), {})
         return {key.decode("ascii", "replace"): value for key, value in entry.items()}
 
-    def _say_what_io_max_misses(self, wanted: dict[str, int]) -> None:
-        if self.scratch is not None and not self.scratch.knows_who_wrote:
-            for key in wanted.keys() & {"wbps", "wiops"}:
-                self.receipt.not_enforced[_IO_MAX_KEYS[key]] = (
-                    f"{self.scratch.type} does not tell the kernel who wrote a page, so io.max "
-                    "holds for direct writes only; ext4 or xfs for EXECUTE"
-                )
-
     def _io_weight(self, weight: int) -> None:
         """Set where a disk goes by it; where none does, set all the same, for one that may."""
-        with _groups_above(self.slice) as above:
+        with groups_above(self.slice) as above:
             with_io_cost = disks_with_io_cost(above[-1].read("io.cost.qos") if above else None)
         disks = disks_below(self._disk(), self.sysfs)
         files = {disk: weight_file(disk, with_io_cost, self.sysfs) for disk in disks}
@@ -292,10 +270,10 @@ class _Enforcement:
     def _cpuset(self, count: int) -> None:
         """Exclusive CPUs for a job that wants some, and all but those of others for all."""
         if count:
-            _enable_cpuset(self.slice)
-        elif not _has(self.slice, "cgroup.controllers", "cpuset"):
+            enable_cpuset(self.slice)
+        elif not has_controller(self.slice, "cgroup.controllers", "cpuset"):
             return
-        with closing(_parent(self.slice)) as jobs:
+        with closing(parent(self.slice)) as jobs:
             held = exclusive_cpus(jobs)
             name = _name(jobs, self.slice)
             own = held.pop(name, frozenset())
@@ -306,7 +284,7 @@ class _Enforcement:
                     self.receipt.not_enforced["exclusive_cpus"] = line
             elif held and not own:
                 _keep_to(jobs, name, _rest(jobs, held, self.sysfs))
-                self.receipt.remarks["cpuset.cpus"] = f"without {cpu_list(_union(held))}"
+                self.receipt.remarks["cpuset.cpus"] = f"not {cpu_list(_union(held))}: other jobs'"
 
     def _hold_exclusively(
         self, jobs: Cgroup, held: dict[str, frozenset[int]], own: frozenset[int], count: int
@@ -327,17 +305,17 @@ class _Enforcement:
     def _read(self, file: str) -> bytes:
         text = self.slice.read(file)
         if text is None:
-            raise NotEnforced(*_why_absent(self.slice, file))
+            raise NotEnforced(*why_absent(self.slice, file))
         return text
 
     def _write(self, file: str, text: str) -> None:
         try:
             self.slice.write(file, text.encode("ascii"))
         except FileNotFoundError:
-            raise NotEnforced(*_why_absent(self.slice, file)) from None
+            raise NotEnforced(*why_absent(self.slice, file)) from None
         except OSError as error:
             problem = f"{text!r} was refused: {error.strerror}"
-            raise NotEnforced(problem, _remedy(error)) from error
+            raise NotEnforced(problem, remedy(error)) from error
 
     def _set(self, file: str, text: str) -> None:
         """Write one value, and see that it is there."""
@@ -353,64 +331,6 @@ class _Enforcement:
             self.receipt.remarks[file] = f"{existing} was set already; {wanted} is no tighter"
 
 
-def _enable_cpuset(slice_: Cgroup) -> None:
-    """Have the cpuset controller on in the slice. Raises NotEnforced and OSError."""
-    if _has(slice_, "cgroup.controllers", "cpuset"):
-        return
-    with _groups_above(slice_) as above:
-        unit = next((depth for depth, group in enumerate(above) if _is_delegated(group)), None)
-        if unit is None:
-            raise NotEnforced(
-                f"no group above {_path(slice_)} is delegated, so none is changed",
-                "Delegate=yes in condor.service, or +cpuset in cgroup.subtree_control by hand",
-            )
-        for group in reversed(above[: unit + 1]):
-            _hand_cpuset_on(group)
-
-
-def _hand_cpuset_on(group: Cgroup) -> None:
-    if not _has(group, "cgroup.controllers", "cpuset"):
-        raise NotEnforced(
-            f"{_path(group)} has no cpuset controller",
-            "Delegate=yes in condor.service, and cpuset not mounted as version 1",
-        )
-    if not _has(group, "cgroup.subtree_control", "cpuset"):
-        try:
-            group.write("cgroup.subtree_control", b"+cpuset")
-        except OSError as error:
-            problem = f"+cpuset in {_path(group)} was refused: {error.strerror}"
-            raise NotEnforced(problem, _remedy(error)) from error
-
-
-def _is_delegated(group: Cgroup) -> bool:
-    """Whether systemd has marked the group as one whose inside is the unit's own business."""
-    for name in ("trusted.delegate", "user.delegate"):
-        with suppress(OSError):
-            if os.getxattr(group.fd, name) == b"1":
-                return True
-    return False
-
-
-@contextmanager
-def _groups_above(slice_: Cgroup) -> Iterator[list[Cgroup]]:
-    """The groups above, the slice's parent first; the last is the root, or a container's."""
-    with ExitStack() as stack:
-        above: list[Cgroup] = []
-        group = slice_
-        while len(above) < _DEEPEST and group.read("cgroup.type") is not None:  # the root has none
-            group = _parent(group)
-            stack.callback(group.close)
-            if group.read("cgroup.controllers") is None:
-                break
-            above.append(group)
-        yield above
-
-
-def _parent(group: Cgroup) -> Cgroup:
-    # A group cannot be moved (cgroup2 has no rename), so this is where it always was.
-    return group.open(b"..", group.fd)
-
-
 def _slices(jobs: Cgroup) -> frozenset[str]:
     return frozenset(name for name in os.listdir(jobs.fd) if name.endswith(".slice"))
 
@@ -422,7 +342,7 @@ def _name(jobs: Cgroup, slice_: Cgroup) -> str:
         for entry in entries:
             if entry.inode() == inode:
                 return entry.name
-    raise NotEnforced(f"{_path(slice_)}: the job's group has gone")
+    raise NotEnforced(f"{path(slice_)}: the job's group has gone")
 
 
 def _cpus(group: Cgroup, file: str) -> frozenset[int]:
@@ -458,38 +378,14 @@ def _keep_to(jobs: Cgroup, name: str, cpus: frozenset[int]) -> None:
                 raise
 
 
-def _has(group: Cgroup, file: str, controller: str) -> bool:
-    return controller.encode("ascii") in (group.read(file) or b"").split()
-
-
-def _path(group: Cgroup) -> str:
-    """For a reader's eyes only."""
-    return os.readlink(f"/proc/self/fd/{group.fd}")
-
-
 def _whole_pages(size_bytes: int) -> int:
     """What page_counter_memparse() in mm/page_counter.c makes of it."""
     page_bytes = os.sysconf("SC_PAGE_SIZE")
     return size_bytes // page_bytes * page_bytes
 
 
-def _why_absent(slice_: Cgroup, file: str) -> tuple[str, str]:
-    """Problem and remedy for a file that is not there."""
-    controller = file.partition(".")[0]
-    if slice_.read("cgroup.controllers") is None:
-        return "the job's group has gone", ""
-    if not _has(slice_, "cgroup.controllers", controller):
-        remedy = f"Delegate=yes in condor.service, and {controller} not mounted as version 1"
-        return f"the {controller} controller is off in the job's group", remedy
-    return f"this kernel has no {file}", _OPTIONS.get(file, "a newer kernel")
-
-
-def _remedy(error: OSError) -> str:
-    return _REMEDIES.get(error.errno or 0, "the log of the kernel may say more")
-
-
 def _line(error: Exception) -> str:
     """What went wrong and what to do about it, in one line."""
     if isinstance(error, OSError):
-        return f"{error.filename or ''} {error.strerror}; {_remedy(error)}".strip()
+        return f"{error.filename or ''} {error.strerror}; {remedy(error)}".strip()
     return " ".join(str(error).split())

@@ -1,9 +1,16 @@
 """The errors of condor-ledge, divided by who has to act.
 
     LedgeError
-     +- PlanError      the admin: the plan (a file, later the policy) is wrong
-     +- IsolationError the admin: the kernel or the node refused a step of the plan
-     +- CommandError   the user: the job's own command cannot be executed
+     +- PlanError         the admin: a plan is none, one from a file or what the policy makes
+     +- PolicyError       the admin: the policy is wrong (ledge/policy/errors.py)
+     +- IsolationError    the admin: the kernel or the node refused a step of the plan
+     +- NotEnforced       the admin: a limit cannot be had on this node, or not now
+     +- NoCpusError       the admin: no CPUs are left for one job alone (ledge/cpusets.py)
+     +- NoDiskError       the admin: no disk takes a limit (ledge/kernel/block_devices.py)
+     +- StartError        the admin: ledged cannot be started (ledge/daemon/service.py)
+     +- UnavailableError  the admin: ledged does not answer (ledge/client.py)
+     +- PeerError         nobody: a process asks for what is not its to ask (ledge/daemon/peer.py)
+     +- CommandError      the user: the job's own command cannot be executed
 
 Each carries one line for people: what went wrong and, after a semicolon, what to do about it.
 The wrapper's error file, `condor_ledge` and the attributes in the job ad all use that line.
@@ -42,6 +49,10 @@ class IsolationError(LedgeError):
     def __init__(self, problem: str, remedy: str = "", errno: int = 0) -> None:
         super().__init__(problem, remedy)
         self.errno = errno
+
+
+class NotEnforced(LedgeError):
+    """A limit that cannot be had here and now."""
 
 
 class CommandError(LedgeError):

@@ -48,12 +48,12 @@ def read_usage(group: Cgroup) -> Usage:
     return usage_of_cgroup2(texts, _stacked_devices(texts["io.stat"] or b""))
 
 
-def settle_alone(scratch: bytes | None) -> bytes:
+def settle_alone(name: bytes, scratch: bytes | None) -> bytes:
     """What ledged would answer on settle, where it does not: the wrapper's own reading.
 
-    With `scratch` the figures are those of all starts of a self-checkpointing job.
+    `name` is the job's control group in its slice. With `scratch` the figures are those of all
+    starts of a self-checkpointing job.
     """
-    name = b"ledge-%d" % posix.getpid()
     usage = Usage("none")
     try:
         found = find_slice()

@@ -58,7 +58,7 @@ def _run_by_daemon(inheritance: Inheritance, ad: bytes) -> None:
     chirp_config = _chirp_config(inheritance)
     scratch = _scratch(inheritance)
     try:
-        running, attributes = start_job(inheritance, scratch, ad)
+        running, group, attributes = start_job(inheritance, scratch, ad)
     except UnavailableError as error:
         if choice_without_daemon() != "run":
             raise
@@ -75,7 +75,7 @@ def _run_by_daemon(inheritance: Inheritance, ad: bytes) -> None:
         if usage is None:
             from ledge.settle import settle_alone
 
-            usage = settle_alone(scratch if checkpoints_itself(ad) else None)
+            usage = settle_alone(group, scratch if checkpoints_itself(ad) else None)
         report_expressions(chirp_config, _expressions(attributes + usage))
     finally:
         # Whatever goes wrong with the figures, the job has ended as it has ended.

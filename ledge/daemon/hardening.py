@@ -19,40 +19,41 @@ _CAP_SETUID = 7
 _CAP_SYS_PTRACE = 19
 _KEPT = (_CAP_DAC_OVERRIDE, _CAP_KILL, _CAP_SETGID, _CAP_SETUID, _CAP_SYS_PTRACE)
 
-_FORBIDDEN = (
-    "execve",
-    "execveat",
-    "ptrace",
-    "process_vm_readv",
-    "process_vm_writev",
-    "mount",
-    "umount2",
-    "pivot_root",
-    "chroot",
-    "setns",
-    "unshare",
-    "init_module",
-    "finit_module",
-    "delete_module",
-    "kexec_load",
-    "kexec_file_load",
-    "reboot",
-    "swapon",
-    "swapoff",
-    "perf_event_open",
-    "open_by_handle_at",
-    "add_key",
-    "request_key",
-    "keyctl",
-    "userfaultfd",
-    "settimeofday",
-    "clock_settime",
-    "sethostname",
-    "open_tree",
-    "move_mount",
-    "fsopen",
-    "mount_setattr",
-)
+# Numbers on x86_64 and aarch64 (asm/unistd.h).
+_FORBIDDEN = {
+    "execve": (59, 221),
+    "execveat": (322, 281),
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "setns": (308, 268),
+    "unshare": (272, 97),
+    "init_module": (175, 105),
+    "finit_module": (313, 273),
+    "delete_module": (176, 106),
+    "kexec_load": (246, 104),
+    "kexec_file_load": (320, 294),
+    "reboot": (169, 142),
+    "swapon": (167, 224),
+    "swapoff": (168, 225),
+    "perf_event_open": (298, 241),
+    "open_by_handle_at": (304, 265),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+    "userfaultfd": (323, 282),
+    "settimeofday": (164, 170),
+    "clock_settime": (227, 112),
+    "sethostname": (170, 161),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "mount_setattr": (442, 442),
+}
 
 
 def harden() -> bool:
@@ -66,4 +67,4 @@ def harden() -> bool:
     syscalls.capset(kept, kept, 0)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    return seccomp.forbid(_FORBIDDEN)
+    return seccomp.forbid(_FORBIDDEN.values())

@@ -14,7 +14,8 @@ import socket
 import struct
 
 from ledge.errors import LedgeError
-from ledge.kernel.cgroup2 import Cgroup, mount_point, own_path
+from ledge.kernel import cgroup2
+from ledge.kernel.cgroup2 import Cgroup, own_path
 from ledge.launcher.likeness import objection, read, read_status
 
 _UCRED = struct.Struct("iII")
@@ -131,7 +132,7 @@ def job_of(peer: Peer) -> Job:
     try:
         path = peer.cgroup()
         slice_path = path.rpartition(b"/")[0]
-        mounted = _mount_point()
+        mounted = mount_point()
         scope = os.open(mounted + path, _PATH_ONLY | os.O_NOFOLLOW)
         slice_ = Cgroup.open(mounted + slice_path)
         _check_delegation(peer, slice_, mounted + slice_path)
@@ -156,9 +157,10 @@ def _name(process: Process) -> bytes:
     return read(process.proc, "comm") or b""
 
 
-def _mount_point() -> bytes:
+def mount_point() -> bytes:
+    """Where cgroup2 is mounted. Raises PeerError if it is not."""
     with open("/proc/self/mountinfo", "rb") as file:
-        mounted = mount_point(file.read())
+        mounted = cgroup2.mount_point(file.read())
     if mounted is None:
         raise PeerError("cgroup2 is not mounted on this node")
     return mounted

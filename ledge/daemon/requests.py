@@ -27,6 +27,7 @@ from ledge import __version__
 from ledge.attributes import isolation_attributes, usage_attributes
 from ledge.classads import attribute, string
 from ledge.daemon.decider import Decider
+from ledge.daemon.foresight import unenforceable
 from ledge.daemon.log import Log
 from ledge.daemon.peer import Job, Peer, PeerError, Process, job_of, starter_of
 from ledge.daemon.sampling import INTERVAL_SECONDS, Sample
@@ -76,7 +77,7 @@ class _Wrapper(Process):
     def __init__(self, pid: int, slice_: Cgroup) -> None:
         """Raises OSError."""
         super().__init__(pid)
-        self.name = b"ledge-%d" % pid
+        self.name = _group_name(pid)
         self.slice = Cgroup(os.dup(slice_.fd))
         self.sample = Sample(self.slice, self.name)
         self.settled = False
@@ -155,10 +156,13 @@ class Requests:
         name = _job_name(job_ad)
 
         def decided(decision: Decision) -> None:
-            reservation = Reservation(starter, name, decision.plan, decision.refusal or "")
+            plan, reason = decision.plan, decision.refusal or ""
+            if plan is not None:
+                reason = _foreseen(starter, plan)
+            reservation = Reservation(starter, name, None if reason else plan, reason)
             self._keep(reservation)
-            if decision.plan is None:
-                self.log.write(f"{name}: refused: {reservation.refusal}")
+            if reason:
+                self.log.write(f"{name}: refused: {reason}")
             _answer_reserved(request, reservation)
             self._next(starter.pid)
 
@@ -244,12 +248,13 @@ class Requests:
         reservation.note_cpus(job, receipt)
         lacking = {k: why for k, why in receipt.not_enforced.items() if k not in _ADVISORY}
         if lacking and plan.on_failure == "refuse":
-            reasons = "; ".join([f"{k}: {why}" for k, why in lacking.items()])
-            self._refuse(request, f"limits that cannot be enforced: {reasons}")
+            self._refuse(request, _cannot_be_enforced(lacking))
             return
         attributes = {**isolation_attributes(plan.namespaces), **_receipt_attributes(receipt)}
-        # What the wrapper is to do if the launcher fails stands before the attributes.
-        body = plan.on_failure.encode() + b"\n" + _lines(attributes)
+        # Before the attributes: what the wrapper is to do if the launcher fails, and the name of
+        # the group, which it may not know (its own PID is another in a PID namespace).
+        name = _group_name(request.peer.pid)
+        body = b"%s %s\n%s" % (plan.on_failure.encode(), name, _lines(attributes))
         self._order(request, job, plan, body)
         self.log.write(f"{reservation.name}: launched for the wrapper {request.peer.pid}")
 
@@ -350,7 +355,7 @@ class Requests:
             reservation = self.reservations.get(job.starter.pid)
             if reservation is not None and reservation.jobs is not None:
                 give_back(job.slice)
-            settlement = Settlement(job.slice, b"ledge-%d" % request.peer.pid)
+            settlement = Settlement(job.slice, _group_name(request.peer.pid))
             self._note_settled(job)
         except FileNotFoundError:
             usage = Usage("none")
@@ -406,6 +411,24 @@ class Requests:
         request.answer("refused", reason.encode("utf-8", "replace"))
 
 
+def _foreseen(starter: Process, plan: Plan) -> str:
+    """Why the job will not run here, for the hook that can still hold it."""
+    try:
+        lacking = unenforceable(starter, plan.limits) if plan.on_failure == "refuse" else {}
+    except OSError:
+        return ""  # the starter has gone, and nobody hears
+    return _cannot_be_enforced(lacking) if lacking else ""
+
+
+def _cannot_be_enforced(lacking: dict[str, str]) -> str:
+    reasons = "; ".join([f"{name}: {why}" for name, why in lacking.items()])
+    return f"limits that cannot be enforced: {reasons}"
+
+
+def _group_name(wrapper: int) -> bytes:
+    return b"ledge-%d" % wrapper
+
+
 def _is_wrapper(peer: Peer) -> bool:
     try:
         job_of(peer).close()
@@ -432,12 +455,10 @@ def _text(value: bytes) -> str:
 
 
 def _receipt_attributes(receipt: Receipt) -> dict[str, str]:
-    holds = ", ".join(
-        [
-            f"{name}={value}" + (f" ({receipt.remarks[name]})" if name in receipt.remarks else "")
-            for name, value in receipt.enforced.items()
-        ]
-    )
+    values = {**dict.fromkeys(receipt.remarks, ""), **receipt.enforced}
+    limits = [name + (f"={value}" if value else "") for name, value in values.items()]
+    remarks = [f" ({receipt.remarks[name]})" if name in receipt.remarks else "" for name in values]
+    holds = ", ".join(map("".join, zip(limits, remarks)))
     lacks = "; ".join([f"{name}: {reason}" for name, reason in receipt.not_enforced.items()])
     # Both in any case: what is not said here a job could say by chirp.
     return {"Enforced": holds or "none", "NotEnforced": lacks or "none"}

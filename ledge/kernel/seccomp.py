@@ -4,7 +4,7 @@
     for each call of the list: if the number is this one: return EPERM
     allow
 
-Source: seccomp(2), Documentation/userspace-api/seccomp_filter.rst; numbers from asm/unistd.h.
+Source: seccomp(2), Documentation/userspace-api/seccomp_filter.rst.
 """
 
 from __future__ import annotations
@@ -12,47 +12,14 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections.abc import Collection
 from errno import EPERM
 
 from ledge.kernel import syscalls
 
 # linux/audit.h
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-# The numbers of each architecture, in this order.
-_NUMBERS = {
-    "execve": (59, 221),
-    "execveat": (322, 281),
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "pivot_root": (155, 41),
-    "chroot": (161, 51),
-    "setns": (308, 268),
-    "unshare": (272, 97),
-    "init_module": (175, 105),
-    "finit_module": (313, 273),
-    "delete_module": (176, 106),
-    "kexec_load": (246, 104),
-    "kexec_file_load": (320, 294),
-    "reboot": (169, 142),
-    "swapon": (167, 224),
-    "swapoff": (168, 225),
-    "perf_event_open": (298, 241),
-    "open_by_handle_at": (304, 265),
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "keyctl": (250, 219),
-    "userfaultfd": (323, 282),
-    "settimeofday": (164, 170),
-    "clock_settime": (227, 112),
-    "sethostname": (170, 161),
-    "open_tree": (428, 428),
-    "move_mount": (429, 429),
-    "fsopen": (430, 430),
-    "mount_setattr": (442, 442),
-}
+Numbers = tuple[int, int]  # of one system call, by the architectures in this order
 # linux/bpf_common.h, linux/seccomp.h
 _LOAD_WORD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -60,7 +27,7 @@ _NUMBER_OFFSET, _ARCHITECTURE_OFFSET = 0, 4
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 
 
-def forbid(names: tuple[str, ...]) -> bool:
+def forbid(calls: Collection[Numbers]) -> bool:
     """Have the calls fail; False on an architecture whose numbers are not known here.
 
     no_new_privs has to be set. Raises OSError.
@@ -69,8 +36,7 @@ def forbid(names: tuple[str, ...]) -> bool:
     if machine not in _ARCHITECTURES:
         return False
     column = list(_ARCHITECTURES).index(machine)
-    numbers = [_NUMBERS[name][column] for name in names]
-    program = filter_program(_ARCHITECTURES[machine], numbers)
+    program = filter_program(_ARCHITECTURES[machine], [numbers[column] for numbers in calls])
     instructions = ctypes.create_string_buffer(program)
     # struct sock_fprog: a length, and the address of the instructions.
     fprog = struct.pack("HP", len(program) // 8, ctypes.addressof(instructions))

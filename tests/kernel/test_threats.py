@@ -695,6 +695,9 @@ rules:
     match: TARGET.Owner == "oscar"
     namespaces: [ipc, uts]
     mounts: none
+  - name: more than there are
+    match: TARGET.Owner == "peggy"
+    exclusive_cpus: 8000
 """
 
 
@@ -725,6 +728,15 @@ def test_the_wrapper_cannot_take_back_what_the_hook_said(
     assert "not here" in attacker.forge("reserve", "alice")
     assert hook.forge("reserve", "alice").startswith("done")
     assert attacker.forge("reserve", "mallory").startswith("done")
+
+
+@pytest.mark.usefixtures("policy")
+def test_what_no_job_can_have_is_refused_while_the_hook_can_hold_the_job(
+    attacker: Attacker, installed: Path
+) -> None:
+    hook = Attacker(installed / "job_wrapper", attacker.execute, attacker.user, None)
+    answer = hook.forge("reserve", "peggy")
+    assert "cannot be enforced: cpuset.cpus: exclusive CPUs wanted 8000" in answer
 
 
 @pytest.mark.usefixtures("policy")

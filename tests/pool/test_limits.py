@@ -71,8 +71,9 @@ rules:
   io_read_operations_max: 30/s
   io_write_operations_max: 20/s
   io_weight: 300
-- {{name: too many, match: TARGET.TestRule == "refuse", exclusive_cpus: 3}}
-- name: too many, but run all the same
+- {{name: more than there are, match: TARGET.TestRule == "never", exclusive_cpus: 3}}
+- {{name: more than are free, match: TARGET.TestRule == "refuse", exclusive_cpus: 2}}
+- name: more than there are, but run all the same
   match: TARGET.TestRule == "run"
   exclusive_cpus: 3
   on_failure: run
@@ -341,8 +342,12 @@ def decisions(limits: Pool, weighty: dict[str, Limited]) -> dict[str, Decided]:
         "undefined": 'My.TestRule = "undefined"',
         "division": 'My.TestRule = "division"\nMy.TestZero = 0',
         "run": 'My.TestRule = "run"',
+        "never": 'My.TestRule = "never"',
         "refuse": 'My.TestRule = "refuse"',
     }
+    # It has to have one of two CPUs to run on.
+    neighbour = limits.submit(shell("sleep 600", "request_disk = 10M\n"))
+    neighbour.wait("executing", PATIENCE_SECONDS)
     lines = [shell("exit 7", f"request_disk = 10M\n{text}\n") for text in more.values()]
     jobs = limits.submit_all([Submission(line) for line in lines])
     decided = {}
@@ -352,6 +357,7 @@ def decisions(limits: Pool, weighty: dict[str, Limited]) -> dict[str, Decided]:
         decided[name] = Decided(job, job.ad())
     # It would be tried again and again.
     decided["refuse"].job.remove()
+    neighbour.remove()
     return decided
 
 
@@ -367,6 +373,7 @@ def test_a_job_may_ask(decisions: dict[str, Decided]) -> None:
         ("asks for too much", ("LedgePidsMax of the job is 5000", "at most 100")),
         ("undefined", ("misspelled", "memory_high", "undefined", f"{POLICY_FILE}:")),
         ("division", ("by nothing", "pids_max", "error", f"{POLICY_FILE}:")),
+        ("never", ("cannot be enforced: cpuset.cpus", "wanted 3, but the node has 2")),
     ],
 )
 def test_held_with_the_reason(
@@ -378,7 +385,7 @@ def test_held_with_the_reason(
     assert [word for word in words if word not in ad["HoldReason"]] == []
 
 
-def test_what_cannot_be_enforced_refuses_the_job(decisions: dict[str, Decided]) -> None:
+def test_what_cannot_be_enforced_now_sends_the_job_back(decisions: dict[str, Decided]) -> None:
     errors = [event for event in decisions["refuse"].job.events() if event.name == "remote error"]
     line = " ".join(errors[0].lines)
     print(line)

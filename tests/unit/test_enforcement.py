@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledge import enforcement
+from ledge.daemon.foresight import absent
 from ledge.enforcement import Receipt, enforce, exclusive_cpus, give_back, share_out
 from ledge.kernel.block_devices import FileSystem
 from ledge.kernel.cgroup2 import Cgroup
@@ -593,3 +595,19 @@ class TestEnablingCpuset:
         Kernel.written.clear()
         node.enforce("slot1_2", exclusive_cpus=1)
         assert not [file for file, _ in Kernel.written if file.endswith("subtree_control")]
+
+    def test_what_the_unit_has_not_is_foreseen(
+        self, node: Node, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        leaf = node.root / UNIT / "leaf"
+        leaf.mkdir()
+        for file in ("cgroup.type", "cgroup.controllers"):
+            (leaf / file).write_text(ABOVE[file])
+        with closing(Kernel.open(os.fsencode(leaf))) as starter_s:
+            assert list(absent(starter_s, {"pids.max", "io.max"})) == ["io.max"]
+            (node.root / UNIT / "cgroup.controllers").write_text("cpu memory\n")
+            (node.root / UNIT / "pids.max").unlink()
+            reason = absent(starter_s, {"pids.max"})["pids.max"]
+            assert "the pids controller is off" in reason and "Delegate=yes" in reason
+            delegate(monkeypatch, "no unit", "trusted.delegate")
+            assert absent(starter_s, {"pids.max"}) == {}

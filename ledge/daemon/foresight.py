@@ -1,0 +1,81 @@
+"""Limits that this node cannot set, found before there is anything to set them on.
+
+While its hook runs a job can still be put on hold; later the wrapper can only send it back to the
+queue. The starter makes the job's slice when the hook is done, below the unit that systemd
+delegated to HTCondor: what that has not, no slice will have. What is wrong at the moment alone (no
+CPU is free), or shows only when it is written, is told at the launch (ledge/enforcement.py).
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+
+from ledge.daemon.peer import PeerError, Process, mount_point
+from ledge.delegation import delegated_unit, groups_above
+from ledge.enforcement import missed_by_io_max
+from ledge.errors import LedgeError
+from ledge.kernel.block_devices import disk_of, file_system_on
+from ledge.kernel.cgroup2 import Cgroup
+from ledge.kernel.cpu_topology import usable_cpus
+from ledge.limit_remedies import why_absent
+from ledge.limits import Limits
+
+_FILES = {
+    "pids_max": "pids.max",
+    "memory_high_bytes": "memory.high",
+    "memory_swap_max_bytes": "memory.swap.max",
+    "cpu_max_cores": "cpu.max",
+    "exclusive_cpus": "cpuset.cpus",
+    "io_read_bytes_per_second": "io.max",
+    "io_write_bytes_per_second": "io.max",
+    "io_read_operations_per_second": "io.max",
+    "io_write_operations_per_second": "io.max",
+}
+
+
+def unenforceable(starter: Process, limits: Limits) -> dict[str, str]:
+    """A file or a limit, and why it cannot be set for jobs of this starter's node.
+
+    Raises OSError if the starter has gone.
+    """
+    wanted = [name for name in limits.wanted() if name in _FILES]
+    reasons = _absent(starter, {_FILES[name] for name in wanted})
+    if any(name.startswith("io_") for name in wanted) and "io.max" not in reasons:
+        reasons.update(_not_at_this_disk(starter, limits))
+    cpus = len(usable_cpus())
+    if (limits.exclusive_cpus or 0) > cpus:
+        reasons["cpuset.cpus"] = (
+            f"exclusive CPUs wanted {limits.exclusive_cpus}, but the node has {cpus}"
+        )
+    return reasons
+
+
+def _absent(starter: Process, files: set[str]) -> dict[str, str]:
+    try:
+        group = Cgroup.open(mount_point() + starter.cgroup())
+    except (PeerError, FileNotFoundError):
+        return {}
+    with closing(group):
+        return absent(group, files)
+
+
+def absent(group: Cgroup, files: set[str]) -> dict[str, str]:
+    """Why files are missing from the unit that a group belongs to; none is, if there is no unit."""
+    with groups_above(group) as above:
+        unit = delegated_unit(above)
+        if unit is None:
+            return {}
+        missing = [file for file in sorted(files) if unit.read(file) is None]
+        return {file: "; ".join(filter(None, why_absent(unit, file))) for file in missing}
+
+
+def _not_at_this_disk(starter: Process, limits: Limits) -> dict[str, str]:
+    # The starter's working directory is the scratch directory.
+    device = os.stat("cwd", dir_fd=starter.proc).st_dev
+    scratch = file_system_on(os.major(device), os.minor(device))
+    try:
+        disk_of(scratch)
+    except LedgeError as error:
+        return {"io.max": str(error)}
+    return missed_by_io_max(scratch, limits)
