@@ -31,10 +31,10 @@ def prepare(
     where they are below a directory that becomes private.
     """
     kept = [Kept(name, name) for name in (scratch, _working_directory(), *keep)]
-    operations = plan_operations(plan, kept[0], tuple(kept))
     namespaces = plan.namespaces
     if namespaces and not _may_administer():
         namespaces = ("user", *namespaces)
+    operations = _operations(plan, kept[0], tuple(kept), "user" not in namespaces)
     return _launch(plan, inheritance, namespaces, operations, b"ledge-%d" % posix.getpid())
 
 
@@ -47,7 +47,7 @@ def prepare_launched(plan: Plan, inheritance: Inheritance, scratch: int, leaf: b
     source = b"/proc/self/fd/%d" % scratch
     kept = Kept(posix.readlink(source), source)
     keep = (kept, Kept(_working_directory(), b"/proc/self/cwd"))
-    operations = plan_operations(plan, kept, keep)
+    operations = _operations(plan, kept, keep, has_root=True)
     return _launch(plan, inheritance, plan.namespaces, operations, leaf)
 
 
@@ -63,14 +63,16 @@ def _launch(
     return Launch(inheritance, namespaces, operations, group)
 
 
-def plan_operations(plan: Plan, scratch: Kept, keep: tuple[Kept, ...]) -> list[mounts.Operation]:
-    """The mounts of the plan, in the order in which they have to be made. Raises StepFailed."""
+def _operations(
+    plan: Plan, scratch: Kept, keep: tuple[Kept, ...], has_root: bool
+) -> list[mounts.Operation]:
+    """The mounts of the plan, in the order in which they have to be made."""
     operations: list[mounts.Operation] = []
     if "mount" not in plan.namespaces:
         return operations
     operations.append(mounts.Slave())
     for mount in plan.mounts:
-        operation = _operation(mount, scratch, keep)
+        operation = _operation(mount, scratch, keep, has_root)
         if operation is not None:
             operations.append(operation)
     if "ipc" in plan.namespaces and posix.access("/dev/mqueue", posix.X_OK):
@@ -80,10 +82,12 @@ def plan_operations(plan: Plan, scratch: Kept, keep: tuple[Kept, ...]) -> list[m
     return operations
 
 
-def _operation(mount: Mount, scratch: Kept, keep: tuple[Kept, ...]) -> mounts.Operation | None:
+def _operation(
+    mount: Mount, scratch: Kept, keep: tuple[Kept, ...], has_root: bool
+) -> mounts.Operation | None:
     target = _bytes(mount.target)
     if mount.kind == "tmpfs":
-        return mounts.Tmpfs(target)
+        return mounts.Tmpfs(target, has_root)
     if mount.kind == "bind":
         return mounts.Bind(_bytes(mount.source or ""), target, mount.read_only)
     # The starter's MOUNT_UNDER_SCRATCH keeps /tmp in the directory tmp of the scratch directory.

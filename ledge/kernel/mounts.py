@@ -91,12 +91,16 @@ class Cgroup2:
 
 
 class Tmpfs:
-    """An empty tmpfs that everybody may write to; its pages are charged to who touches them."""
+    """An empty tmpfs that everybody may write to; its pages are charged to who touches them.
 
-    __slots__ = ("target",)
+    It is root's where root has an id there, and else of whoever mounts it.
+    """
 
-    def __init__(self, target: bytes) -> None:
+    __slots__ = ("target", "of_root")
+
+    def __init__(self, target: bytes, of_root: bool) -> None:
         self.target = target
+        self.of_root = of_root
 
     def describe(self) -> str:
         return f"mount a tmpfs at {_text(self.target)}"
@@ -104,7 +108,8 @@ class Tmpfs:
     def execute(self) -> None:
         target = _open(self.target)
         flags = sys.MS_NOSUID | sys.MS_NODEV
-        sys.mount(b"tmpfs", b"/proc/self/fd/%d" % target, b"tmpfs", flags, b"mode=1777")
+        options = b"mode=1777,uid=0,gid=0" if self.of_root else b"mode=1777"
+        sys.mount(b"tmpfs", b"/proc/self/fd/%d" % target, b"tmpfs", flags, options)
         posix.close(target)
 
 

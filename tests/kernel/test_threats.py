@@ -487,7 +487,7 @@ def test_no_mount_through_a_link(tmp_path: Path, kind: str, where: str) -> None:
     (tmp_path / "link").symlink_to("elsewhere")
     target, other = os.fsencode(tmp_path / where), os.fsencode(tmp_path / "elsewhere")
     operations: dict[str, mounts.Operation] = {
-        "tmpfs": mounts.Tmpfs(target),
+        "tmpfs": mounts.Tmpfs(target, of_root=True),
         "private": mounts.PrivateDirectory(target, mounts.Kept(other, other), b"backing"),
         "bind": mounts.Bind(b"/usr", target, read_only=True),
     }

@@ -283,7 +283,10 @@ PROCESS = [
     program("descriptors", "/bin/ls", "/proc/self/fd", files={"output.0": "^0\n1\n2\n3\n$"}),
     script("identity", "id -u; id -un; id -g; id -gn\n", files={"output.0": "^1001\nalice\n"}),
     script("supplementary_groups", "id -G\nid -Gn\n"),
-    script("owners_of_system_files", "stat -c '%U %G %u %g %a %n' / /etc/passwd /usr/bin /root\n"),
+    script(
+        "owners_of_system_files",
+        "stat -c '%U %G %u %g %a %n' / /etc/passwd /usr/bin /root /dev/shm\n",
+    ),
     script("set_uid_program", "passwd -S; echo $?\n"),
     script(
         "temporary_directories",
@@ -623,7 +626,10 @@ DIFFERENCES_ALONE: dict[str, Difference] = {
     ),
     "owners_of_system_files": Difference(
         "in a user namespace everybody else's files show as nobody's",
-        (("root root 0 0", "nobody nogroup 65534 65534"),),
+        (
+            ("root root 0 0 1777 /dev/shm", "alice alice 1001 1001 1777 /dev/shm"),
+            ("root root 0 0", "nobody nogroup 65534 65534"),
+        ),
         BYTE_COUNTS,
     ),
     "set_uid_program": Difference(

@@ -100,6 +100,24 @@ def test_condor_off_and_on(node: Pool, how: str) -> None:
     await_ledged(node, other_than=before)
 
 
+def test_as_a_unit_of_systemd_s(node: Pool) -> None:
+    """Started anew while a job runs, too; condor_master has no part in it."""
+    by_master = ledged_pid(node)
+    with node.configured("LEDGE_DAEMONS_1_1 =\n"):
+        node.root(f"while kill -0 {by_master} 2>/dev/null; do sleep 0.2; done", timeout=60)
+        node.root("systemctl daemon-reload && systemctl start ledged")
+        before = await_ledged(node)
+        job = running_job(node)
+        node.root("systemctl restart ledged")
+        await_ledged(node, other_than=before)
+        ad = finish(node, job)
+        node.root("systemctl reload ledged && systemctl is-active ledged")
+        node.root("systemctl stop ledged")
+    await_ledged(node)
+    assert ad["ChirpLedgeIsolation"] == ISOLATION
+    assert ad["ChirpLedgeTracking"] == "cgroup"
+
+
 @contextmanager
 def no_ledged(pool: Pool, choice: str) -> Iterator[None]:
     """ledged is gone, after it has read what is then to become of jobs."""
