@@ -1,7 +1,7 @@
 """A client that forges: what a hostile process says to ledged and to its launcher, by hand.
 
-Run as the starter's child, with the text of this file as a script (tests/kernel/test_threats.py);
-the words of its command line name a function below and its arguments.
+Run as the starter's child by python3 -c with the text of this file (threats/attacker.py), which is
+therefore one file; the words of its command line name a function below and its arguments.
 Nothing of condor-ledge is imported: a client that is wrong on purpose must not be set right.
 """
 

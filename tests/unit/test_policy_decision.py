@@ -1,4 +1,7 @@
-"""What a policy makes of a job and its slot: values, rules, requests, refusals, with classad2."""
+"""What a policy makes of a job and its slot: values, rules, requests, refusals, with classad2.
+
+It is one file, although a long one: all tables are decided on by the same helpers and two ads.
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,8 @@ With the argument "all" it also asks others to do it: programs that take their t
 
 An attempt whose system calls all succeed has to show by itself that it had no effect. What it
 cannot see, the figures measured afterwards and root's own look at the slice show.
+
+It is one file, although a long one: it goes with the job, and needs nothing but Python there.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What stops an attacker: the tests that docs/threats.md names, against the real ledged."""
