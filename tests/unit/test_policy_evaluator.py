@@ -1,4 +1,7 @@
-"""The evaluator, a real process with the real classad2: hostile ads, floods, deaths, reloads."""
+"""The evaluator, a real process with the real classad2: hostile ads, floods, deaths, reloads.
+
+One file, although a long one: one process serves most of the tests, and must outlive them all.
+"""
 
 from __future__ import annotations
 

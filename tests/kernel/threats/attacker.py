@@ -76,5 +76,5 @@ def assert_serving() -> None:
     assert seconds < AT_MOST_SECONDS, seconds
 
 
-def _status(pid: int) -> str:
+def proc_status(pid: int) -> str:
     return Path(f"/proc/{pid}/status").read_text()

@@ -8,7 +8,7 @@ import pytest
 
 from ledge.kernel import syscalls
 from tests.kernel.starter import User
-from tests.kernel.threats.attacker import Attacker, _status
+from tests.kernel.threats.attacker import Attacker, proc_status
 
 CAP_NET_RAW = 13
 
@@ -30,7 +30,7 @@ class Capable(User):
     """A user whose processes have an inheritable capability."""
 
     def become(self) -> None:
-        own = next(line for line in _status(os.getpid()).splitlines() if "CapPrm" in line)
+        own = next(line for line in proc_status(os.getpid()).splitlines() if "CapPrm" in line)
         permitted = int(own.split()[1], 16)
         syscalls.capset(permitted, permitted, 1 << CAP_NET_RAW)
         super().become()

@@ -19,10 +19,10 @@ from tests.kernel.ledged import Ledged
 from tests.kernel.starter import Starter
 from tests.kernel.threats.attacker import (
     Attacker,
-    _status,
     assert_serving,
     groups,
     nobody,
+    proc_status,
     wait_until,
 )
 
@@ -161,7 +161,7 @@ def test_root_opens_nothing_that_a_user_named(attacker: Attacker, ledged: Ledged
     calls = "trace=%file,setresuid,setns"
     command = ["strace", "-f", "-qq", "-o", str(trace), "-e", calls, "-p", str(launcher)]
     with subprocess.Popen(command) as strace:
-        wait_until(lambda: "TracerPid:\t0" not in _status(launcher), "strace does not begin")
+        wait_until(lambda: "TracerPid:\t0" not in proc_status(launcher), "strace does not begin")
         assert attacker.run("/bin/echo", "ran").check() == b"ran\n"
         strace.terminate()
         strace.wait()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.ledged import Ledged
-from tests.kernel.threats.attacker import Attacker, _status, nobody, wait_until
+from tests.kernel.threats.attacker import Attacker, nobody, proc_status, wait_until
 
 pytestmark = pytest.mark.requires("root", "userns", "cgroup2")
 
@@ -78,7 +78,7 @@ def test_init_that_mounts_nothing_has_no_rights(attacker: Attacker, installed: P
 
 def test_the_evaluator_has_nothing_to_lose(ledged: Ledged) -> None:
     (evaluator,) = ledged.children("ledged-policy")
-    found = dict(line.split(":\t") for line in _status(evaluator).splitlines() if ":\t" in line)
+    found = dict(line.split(":\t") for line in proc_status(evaluator).splitlines() if ":\t" in line)
     assert found["Uid"].split() == [str(nobody().uid)] * 4
     assert found["Groups"].strip() == ""
     assert {found[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {f"{0:016x}"}
