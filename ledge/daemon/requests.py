@@ -322,6 +322,7 @@ class Requests:
             return
         age = time.monotonic() - wrapper.sample.taken
         figures = [f"{name}={value}" for name, value in usage.figures.items() if value is not None]
+        figures += [f"OomLevel={usage.oom_level}"] if usage.oom_level else []
         self.log.write(
             f"the wrapper {wrapper.pid} has gone without settling; sampled {age:.1f} s before: "
             + ", ".join(figures)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import classad2
 import pytest
 
-from ledge import __version__
+from ledge import __version__, logical_io
 from ledge.attributes import isolation_attributes, usage_attributes
 from ledge.publish.chirp import expression
 from ledge.publish.starter import REPORTED
 from ledge.usage import Usage, add_logical_io, usage_of_processes
-from ledge.usage_of_cgroup2 import add_peak_of_samples, usage_of_cgroup2
+from ledge.usage_of_cgroup2 import (
+    FILES_OF_NOW,
+    add_peak_of_samples,
+    usage_of_cgroup2,
+    usage_of_now,
+)
 from tests.unit import captured
 from tests.unit.test_usage import FIGURES, TEXTS
 
@@ -72,6 +78,16 @@ def test_more_devices_than_the_starter_would_take() -> None:
     assert isinstance(devices, dict)
     assert list(devices) == ["8:0", "8:1", "8:2", "8:3"]  # those with the most traffic
     assert len(expression(devices)) < 993
+
+
+def test_every_attribute_is_explained() -> None:
+    page = (Path(__file__).parents[2] / "docs/attributes.md").read_text()
+    sampled = Usage("cgroup")
+    add_peak_of_samples(sampled, captured.MEMORY_STAT, "")
+    now = usage_of_now(dict.fromkeys(FILES_OF_NOW))
+    told = {*FIGURES, *sampled.figures, *now.figures, *logical_io.FIGURES}
+    told |= {"BlockDevices", "OomLevel", "Incomplete", "Sampled", "Unmeasured", "Tracking"}
+    assert {name for name in told if f"`{name}`" not in page} == set()
 
 
 def test_nothing_measured() -> None:
