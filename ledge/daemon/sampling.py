@@ -65,7 +65,10 @@ class Sample:
         except OSError as error:
             if error.errno != ENODEV:
                 raise
-            return  # removed in this moment
+            self._files.close()  # removed, or one of its controllers was switched off
+            return
+        if texts["cpu.stat"] is None:
+            return  # every group has it: this one was removed between two files
         self.texts = texts
         self.taken = time.monotonic()
         self.readings += 1

@@ -1,7 +1,6 @@
 """Control files that stay open, to be read again and again.
 
-A file is opened once and read from its beginning each time, into one buffer that all share; what
-was read is not looked at here.
+A file is opened once and read from its beginning each time; what was read is not looked at here.
 """
 
 from __future__ import annotations
@@ -9,11 +8,9 @@ from __future__ import annotations
 import os
 from errno import EMFILE, ENFILE
 
+from ledge.kernel.cgroup2 import text_of
+
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-# The kernel makes a file's text anew for each read(2), and gives what fits: this is more than any
-# has. Memory is only taken for what was ever written to.
-_BUFFER = memoryview(bytearray(1 << 20))
-_BUFFERS = (_BUFFER,)
 
 
 class Allowance:
@@ -49,7 +46,7 @@ class KeptFiles:
             return {name: read_once(name, directory) for name in self.names}
         texts = self._missing.copy()
         for name, fd in self._fds.items():
-            texts[name] = bytes(_BUFFER[: os.preadv(fd, _BUFFERS, 0)])
+            texts[name] = text_of(fd)
         return texts
 
     def are_open(self) -> bool:
@@ -90,6 +87,6 @@ def read_once(name: str, directory: int) -> bytes | None:
     except FileNotFoundError:
         return None
     try:
-        return bytes(_BUFFER[: os.preadv(fd, _BUFFERS, 0)])
+        return text_of(fd)
     finally:
         os.close(fd)

@@ -71,6 +71,18 @@ def test_the_last_reading_stays_when_the_group_has_gone(sample: Sample, tmp_path
     assert sample.usage() is not None
 
 
+def test_a_group_that_goes_away_between_two_files_leaves_the_last_reading(
+    sample: Sample, tmp_path: Path
+) -> None:
+    group = write(tmp_path, b"1000\n")
+    sample.take()
+    taken = sample.taken
+    sample.close()
+    (group / "cpu.stat").unlink()
+    sample.take()
+    assert sample.taken == taken
+
+
 def stat(anon: int, shmem: int) -> bytes:
     return b"anon %d\nfile 5\nshmem %d\n" % (anon, shmem)
 
