@@ -76,6 +76,7 @@ _KINDS = {
 }
 PEAK_OF_SAMPLES = "MemoryAnonShmemPeakBytes"
 _KINDS_AT_PEAK = tuple([f"Memory{kind}AtPeakBytes" for kind in _KINDS])
+_SAMPLED = (PEAK_OF_SAMPLES, "Memory*AtPeakBytes")  # for short
 
 
 def usage_of_cgroup2(
@@ -142,13 +143,13 @@ def add_peak_of_samples(usage: Usage, memory_stat: bytes | None, how: str) -> No
     """
     peak = anon_and_shmem(memory_stat)
     if memory_stat is None or peak is None:
-        for name in (PEAK_OF_SAMPLES, *_KINDS_AT_PEAK):
-            usage.miss(name, how)
+        usage.figures.update(dict.fromkeys((PEAK_OF_SAMPLES, *_KINDS_AT_PEAK)))
+        usage.unmeasured.setdefault(how, []).extend(_SAMPLED)
         return
     usage.figures[PEAK_OF_SAMPLES] = peak
     files = Files(usage, {"memory.stat": memory_stat}, _SINCE, how)
     files.add("memory.stat", _KINDS_AT_PEAK, keys(*_KINDS.values()))
-    usage.sampled[how] = [PEAK_OF_SAMPLES, "Memory*AtPeakBytes"]
+    usage.sampled[how] = list(_SAMPLED)
 
 
 def oom_level(slice_events: bytes | None, slice_local: bytes | None) -> str | None:
