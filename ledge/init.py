@@ -339,5 +339,5 @@ def _end_the_rest(is_namespace: bool) -> bool:
         try:
             posix.kill(-1, _signal.SIGKILL)
         except OSError:
-            pass  # gone in this moment, or a set-uid program's, which the kernel may kill alone
+            pass  # gone in this moment, or root's altogether (sudo): the kernel kills it after us
         _signal.sigtimedwait({_signal.SIGCHLD}, _LOOK_SECONDS)
