@@ -12,7 +12,8 @@ from ledge.errors import IsolationError
 from ledge.handover import give
 from ledge.inheritance import Inheritance
 from ledge.kernel import syscalls
-from ledge.monitor import Running, isolation_error
+from ledge.logical_io import lines
+from ledge.monitor import Ending, Running, isolation_error
 from ledge.universe import read_ad
 
 WITHOUT_DAEMON = "/run/condor-ledge/without_daemon"
@@ -84,13 +85,16 @@ def start_job(
     return running, group, attributes
 
 
-def settle() -> bytes | None:
-    """Have the last reading taken; the figures as lines of an ad, None if ledged cannot say."""
+def settle(ending: Ending) -> bytes | None:
+    """Have the last reading taken; the figures as lines of an ad, None if ledged cannot say.
+
+    To what ledged knows is added what init told us.
+    """
     try:
         answer = persistently(lambda connection: connection.request(b"settle"), _SETTLE_SECONDS)
     except UnavailableError:
         return None
-    return answer.body if answer.status == b"done" else None
+    return answer.body + lines(ending.logical_io) if answer.status == b"done" else None
 
 
 def choice_without_daemon() -> str:

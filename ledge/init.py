@@ -18,6 +18,7 @@ from __future__ import annotations
 import _signal
 import posix
 import select
+from time import monotonic
 
 from ledge import report
 from ledge.descriptors import release_descriptors
@@ -27,6 +28,7 @@ from ledge.kernel import syscalls
 from ledge.kernel.mounts import Cgroup2
 from ledge.kernel.signalfd import open_signals, read_signals
 from ledge.leaf import Leaf
+from ledge.logical_io import LogicalIo
 
 TYPE_CHECKING = False  # what is imported below costs every job some ms
 if TYPE_CHECKING:
@@ -43,6 +45,9 @@ NAMESPACE_FLAGS = {
     "uts": syscalls.CLONE_NEWUTS,
 }
 _SI_USER = 0
+# What cannot be killed holds the end of a PID namespace up anyhow; this long it is waited for.
+_PATIENCE_SECONDS = 1.0
+_LOOK_SECONDS = 0.05
 
 
 class Launch:
@@ -50,9 +55,10 @@ class Launch:
 
     `namespaces` are names, "user" among them if one is to be made; `operations` are the mounts;
     the job is born into `leaf` or, on a node with version 1, moves itself into `leaf_v1`.
+    `logical_io` is opened by init, before it has given up the right to.
     """
 
-    __slots__ = ("inheritance", "namespaces", "operations", "leaf", "leaf_v1")
+    __slots__ = ("inheritance", "namespaces", "operations", "leaf", "leaf_v1", "logical_io")
 
     def __init__(
         self,
@@ -67,6 +73,7 @@ class Launch:
         self.operations = operations
         self.leaf = leaf
         self.leaf_v1 = leaf_v1
+        self.logical_io: LogicalIo | None = None
 
     def descriptors(self) -> tuple[int, ...]:
         """The descriptors that whoever reads the figures at the end must keep."""
@@ -97,6 +104,7 @@ def start_init(launch: Launch, hear: int, report_fd: int) -> int:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _signal.SIGKILL)
         if "user" in launch.namespaces:
             _step("map the user's own ids into a user namespace", _map_ids, uid, gid)
+        launch.logical_io = LogicalIo()
         be_init(launch, report_fd, monitor)
     except StepFailed as failure:
         report.tell_failed(report_fd, failure.errno, failure.step)
@@ -129,9 +137,15 @@ def be_init(launch: Launch, report_fd: int, monitor: int) -> None:
         posix.setsid()
     if "pid" not in launch.namespaces:
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    job = _start_job(launch, report_fd)
-    _become_init(report_fd)
+    logical_io = launch.logical_io
+    assert logical_io is not None
+    job = _start_job(launch, logical_io, report_fd)
+    _become_init((report_fd, *logical_io.fds))
     report.tell_ended(report_fd, _reap_until_end(job, monitor, report_fd), job)
+    whole = _end_the_rest("pid" in launch.namespaces)
+    counted = logical_io.read()
+    if counted is not None:
+        report.tell_logical_io(report_fd, *counted, whole)
     posix._exit(0)
 
 
@@ -162,11 +176,12 @@ def _write(path: str, value: bytes) -> None:
     posix.close(fd)
 
 
-def _start_job(launch: Launch, report_fd: int) -> int:
+def _start_job(launch: Launch, logical_io: LogicalIo, report_fd: int) -> int:
     """Make the mounts and the job, let it go when all is ready; return its PID as init sees it."""
     go, start = posix.pipe()
     bear = _into_leaf if launch.leaf else _beside
     job = bear(launch, go, start, report_fd)
+    logical_io.begin()
     report.tell_started(report_fd)
     posix.write(start, b"\n")
     posix.close(start)
@@ -264,11 +279,11 @@ def _enter_working_directory() -> None:
         pass
 
 
-def _become_init(report_fd: int) -> None:
+def _become_init(keep: tuple[int, ...]) -> None:
     """Let go of all that is the job's, and be no way to anything: not readable, not traceable."""
     syscalls.prctl(syscalls.PR_SET_NAME, b"ledge_init\0")
     posix.chdir("/")
-    release_descriptors((report_fd,))
+    release_descriptors(keep)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
@@ -304,3 +319,25 @@ def _reap(job: int) -> int | None:
             return status
         if pid == 0:
             return None
+
+
+def _end_the_rest(is_namespace: bool) -> bool:
+    """Reap what the job has left, so that it counts; whether nobody is left then.
+
+    In a PID namespace all are killed first, as the kernel would do when init has ended. Elsewhere
+    others kill them (Leaf.empty()), and what they did cannot count.
+    """
+    deadline = monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            while posix.waitpid(-1, posix.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return True
+        if not is_namespace or posix.getpid() != 1 or monotonic() > deadline:
+            return False
+        try:
+            posix.kill(-1, _signal.SIGKILL)
+        except OSError:
+            pass  # gone in this moment, or root's altogether (sudo): the kernel kills it after us
+        _signal.sigtimedwait({_signal.SIGCHLD}, _LOOK_SECONDS)

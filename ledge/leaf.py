@@ -18,14 +18,20 @@ from ledge.kernel.cgroup2 import Cgroup, mount_point, own_path
 
 
 class Leaf:
-    """A job's own control group; `slice` has it as a child called `name`."""
+    """A job's own control group; `slice` has it as a child called `name`.
 
-    __slots__ = ("slice", "name", "root", "job", "mount_point")
+    `slice_is_the_jobs`: nobody's processes but the job's and its wrapper's are in the slice.
+    """
 
-    def __init__(self, slice_: Cgroup, name: bytes, mounted: bytes) -> None:
+    __slots__ = ("slice", "name", "root", "job", "mount_point", "slice_is_the_jobs")
+
+    def __init__(
+        self, slice_: Cgroup, name: bytes, mounted: bytes, slice_is_the_jobs: bool = False
+    ) -> None:
         self.slice = slice_
         self.name = name
         self.mount_point = mounted
+        self.slice_is_the_jobs = slice_is_the_jobs
         self.root = slice_.make(name)
         try:
             self.job = self.root.make(b"job")
@@ -77,7 +83,14 @@ def make_leaf(name: bytes) -> Leaf | None:
     if found is None:
         return None
     slice_, mounted = found
-    return Leaf(slice_, name, mounted)
+    return Leaf(slice_, name, mounted, is_of_one_job(own_path(_read("/proc/self/cgroup")) or b""))
+
+
+def is_of_one_job(path: bytes) -> bool:
+    """Whether the group above is one that HTCondor made for a job: …/NAME.slice/NAME.scope."""
+    above, _, scope = path.rpartition(b"/")
+    slice_ = above.rpartition(b"/")[2]
+    return scope.endswith(b".scope") and slice_ == scope[: -len(b".scope")] + b".slice"
 
 
 def _read(path: str) -> bytes:

@@ -20,6 +20,7 @@ TYPE_CHECKING = False  # what is imported below costs every job some ms
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from ledge import logical_io as io
     from ledge.kernel.signalfd import Told
 
     class Groups(Protocol):
@@ -39,17 +40,23 @@ class Ending:
     """How the job ended: its wait status (wait(2)), or the errno of an execve that failed.
 
     `cpu_seconds` is the user and system time of all processes that were waited for; it is taken
-    only where there is no control group to ask, else None.
+    only where there is no control group to ask, else None. `logical_io` is what init told
+    (ledge/report.py), None if it could not.
     """
 
-    __slots__ = ("status", "exec_errno", "cpu_seconds")
+    __slots__ = ("status", "exec_errno", "cpu_seconds", "logical_io")
 
     def __init__(
-        self, status: int, exec_errno: int | None, cpu_seconds: tuple[float, float] | None
+        self,
+        status: int,
+        exec_errno: int | None,
+        cpu_seconds: tuple[float, float] | None,
+        logical_io: io.Told = None,
     ) -> None:
         self.status = status
         self.exec_errno = exec_errno
         self.cpu_seconds = cpu_seconds
+        self.logical_io = logical_io
 
 
 class Running:
@@ -117,7 +124,7 @@ def _ending(
     if report.status is not None:
         if report.status & _COREDUMP:
             _rename_core(report.job_pid)
-        return Ending(report.status, None, cpu_seconds)
+        return Ending(report.status, None, cpu_seconds, report.logical_io)
     if init_status is None or posix.WIFSIGNALED(init_status):
         # Nobody but SIGKILL can do that, and the kernel killed the job with its init.
         return Ending(_signal.SIGKILL, None, cpu_seconds)

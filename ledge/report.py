@@ -5,6 +5,7 @@
     failed ERRNO STEP        a step of the isolation failed; the job has not run
     exec ERRNO               execve(2) refused the job's command; nothing of it has run
     ended STATUS PID         how the job ended (wait(2)), and its PID in its own namespace
+    io READ WRITTEN WHOLE    bytes (ledge/logical_io.py); WHOLE is 1 if nobody was left, else 0
 
 Each is one write of less than PIPE_BUF bytes, so lines from two writers never mix.
 """
@@ -13,11 +14,17 @@ from __future__ import annotations
 
 import posix
 
+TYPE_CHECKING = False  # what is imported below costs every job some ms
+if TYPE_CHECKING:
+    from ledge.logical_io import Told
+
 
 class Report:
     """What was told: at most one of `failed_step`, `exec_errno` and `status` counts."""
 
-    __slots__ = ("started", "failed_step", "errno", "exec_errno", "status", "job_pid")
+    __slots__ = (
+        "started", "failed_step", "errno", "exec_errno", "status", "job_pid", "logical_io",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.started = False
@@ -26,6 +33,7 @@ class Report:
         self.exec_errno: int | None = None
         self.status: int | None = None
         self.job_pid = 0
+        self.logical_io: Told = None
 
 
 def tell_born(fd: int) -> None:
@@ -53,6 +61,11 @@ def tell_ended(fd: int, status: int, pid: int) -> None:
     posix.write(fd, b"ended %d %d\n" % (status, pid))
 
 
+def tell_logical_io(fd: int, read: int, written: int, whole: bool) -> None:
+    """Report what the job's processes read and wrote, and whether all of them were waited for."""
+    posix.write(fd, b"io %d %d %d\n" % (read, written, whole))
+
+
 def read_report(fd: int, report: Report) -> bool:
     """Add what has been told since, waiting if that is nothing; False at the end of the pipe."""
     text = posix.read(fd, 4096)
@@ -73,3 +86,6 @@ def add(report: Report, text: bytes) -> None:
             report.exec_errno = int(first)
         elif kind == b"ended":
             report.status, report.job_pid = int(first), int(second)
+        elif kind == b"io":
+            written, _, whole = second.partition(b" ")
+            report.logical_io = int(first), int(written), whole == b"1"

@@ -71,11 +71,11 @@ def _run_by_daemon(inheritance: Inheritance, ad: bytes) -> None:
     if ending.exec_errno is not None:
         raise _not_executed(inheritance, ending.exec_errno)
     try:
-        usage = None if checkpoints_itself(ad) else settle()
+        usage = None if checkpoints_itself(ad) else settle(ending)
         if usage is None:
             from ledge.settle import settle_alone
 
-            usage = settle_alone(group, scratch if checkpoints_itself(ad) else None)
+            usage = settle_alone(group, scratch if checkpoints_itself(ad) else None, ending)
         report_expressions(chirp_config, _expressions(attributes + usage))
     finally:
         # Whatever goes wrong with the figures, the job has ended as it has ended.

@@ -14,8 +14,9 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from errno import ENOENT
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from ledge.attributes import isolation_attributes, usage_attributes
 from ledge.classads import literal
@@ -30,6 +31,9 @@ from ledge.monitor import Ending, end_as
 from ledge.plan import Plan
 from ledge.plan_file import load_plan
 from ledge.settle import measure
+
+if TYPE_CHECKING:
+    from ledge.classads import Value
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -130,7 +134,7 @@ def _isolation(launch: Launch) -> dict[str, str]:
     return isolation_attributes(launch.namespaces)
 
 
-def _print(output: IO[str], attributes: dict[str, int | float | str], as_json: bool) -> None:
+def _print(output: IO[str], attributes: Mapping[str, Value], as_json: bool) -> None:
     with output:
         if as_json:
             print(json.dumps(attributes, indent=2), file=output)

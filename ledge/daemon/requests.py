@@ -22,6 +22,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ledge import __version__
 from ledge.attributes import isolation_attributes, usage_attributes
@@ -30,7 +31,7 @@ from ledge.daemon.decider import Decider
 from ledge.daemon.foresight import unenforceable
 from ledge.daemon.log import Log
 from ledge.daemon.peer import Job, Peer, PeerError, Process, job_of, starter_of
-from ledge.daemon.sampling import INTERVAL_SECONDS, Sample
+from ledge.daemon.sampling import Sample, Sampler, settled_usage
 from ledge.daemon.server import Request, RequestError, Server
 from ledge.daemon.settlement import Settlement, has_populated_leaves
 from ledge.enforcement import Receipt, enforce, give_back, share_out
@@ -39,8 +40,10 @@ from ledge.launcher.order import Order, send_order
 from ledge.plan import Plan
 from ledge.policy.decision import Decision
 from ledge.publish.chirp import expression
-from ledge.settle import read_usage
 from ledge.usage import Usage
+
+if TYPE_CHECKING:
+    from ledge.classads import Value
 
 _PAUSE_SECONDS = 0.005
 # The starter ends first, and its startd removes what is left of the slice; twice is looked.
@@ -74,17 +77,18 @@ class Reservation:
 class _Wrapper(Process):
     """The wrapper of a running job; `slice` is the job's, `name` that of the group in it."""
 
-    def __init__(self, pid: int, slice_: Cgroup) -> None:
+    def __init__(self, pid: int, slice_: Cgroup, sampler: Sampler) -> None:
         """Raises OSError."""
         super().__init__(pid)
         self.name = _group_name(pid)
         self.slice = Cgroup(os.dup(slice_.fd))
-        self.sample = Sample(self.slice, self.name)
+        self.sampler = sampler
+        self.sample = sampler.begin(self.slice, self.name)
         self.settled = False
 
     def close(self) -> None:
         super().close()
-        self.sample.close()
+        self.sampler.end(self.sample)
         self.slice.close()
 
 
@@ -101,6 +105,7 @@ class Requests:
         self.waiting: dict[int, deque[Request]] = {}
         # Answers with their descriptor, until the launcher has taken the order.
         self.ordered: deque[tuple[Request, bytes, socket.socket]] = deque()
+        self.sampler = Sampler(log)
         self.counts = dict.fromkeys(_VERBS, 0)
         self.launcher_died = False
 
@@ -110,7 +115,7 @@ class Requests:
         self.decider = decider
         self.orders.setblocking(False)
         server.watch(self.orders.fileno(), self._order_taken)
-        server.later(INTERVAL_SECONDS, self._take_samples)
+        self.sampler.attach(server)
 
     def admit(self, verb: str, length: int, peer: Peer) -> None:
         """Whether the peer may send such a body. Raises RequestError, PeerError."""
@@ -261,7 +266,7 @@ class Requests:
     def _order(self, request: Request, job: Job, plan: Plan, answer: bytes) -> None:
         """Have the launcher start the job; the answer waits until it has taken the order."""
         peer = request.peer
-        wrapper = _Wrapper(peer.pid, job.slice)
+        wrapper = _Wrapper(peer.pid, job.slice, self.sampler)
         theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fds = (ours.fileno(), peer.pidfd, peer.proc, job.scope)
         try:
@@ -314,11 +319,15 @@ class Requests:
 
     def _note_unsettled(self, wrapper: _Wrapper) -> None:
         """Log what is known of a job whose wrapper was killed: the sampled figures, and of when."""
+        if wrapper.settled:
+            return
+        self.sampler.take_last(wrapper.sample)
         usage = wrapper.sample.usage()
-        if wrapper.settled or usage is None or wrapper.sample.taken is None:
+        if usage is None or wrapper.sample.taken is None:
             return
         age = time.monotonic() - wrapper.sample.taken
         figures = [f"{name}={value}" for name, value in usage.figures.items() if value is not None]
+        figures += [f"OomLevel={usage.oom_level}"] if usage.oom_level else []
         self.log.write(
             f"the wrapper {wrapper.pid} has gone without settling; sampled {age:.1f} s before: "
             + ", ".join(figures)
@@ -339,14 +348,6 @@ class Requests:
         scratch = os.stat("cwd", dir_fd=job.starter.proc).st_dev
         return enforce(job.slice, plan.limits, (os.major(scratch), os.minor(scratch)))
 
-    def _take_samples(self) -> None:
-        for wrapper in self.wrappers.values():
-            try:
-                wrapper.sample.take()
-            except OSError as error:
-                self.log.write(f"{wrapper.name.decode()}: no reading: {error.strerror}")
-        self.server.later(INTERVAL_SECONDS, self._take_samples)
-
     # ---- settle
 
     def _settle(self, request: Request) -> None:
@@ -356,7 +357,7 @@ class Requests:
             if reservation is not None and reservation.jobs is not None:
                 give_back(job.slice)
             settlement = Settlement(job.slice, _group_name(request.peer.pid))
-            self._note_settled(job)
+            sample = self._note_settled(job)
         except FileNotFoundError:
             usage = Usage("none")
             usage.miss("all", "the job had no control group of its own")
@@ -364,24 +365,27 @@ class Requests:
             return
         finally:
             job.close()
-        self._continue(request, settlement)
+        self._continue(request, settlement, sample)
 
-    def _note_settled(self, job: Job) -> None:
+    def _note_settled(self, job: Job) -> Sample | None:
         wrapper = self.wrappers.get(job.identity())
-        if wrapper is not None:
-            wrapper.settled = True
+        if wrapper is None:
+            return None
+        wrapper.settled = True
+        return wrapper.sample
 
-    def _continue(self, request: Request, settlement: Settlement) -> None:
+    def _continue(self, request: Request, settlement: Settlement, sample: Sample | None) -> None:
         try:
             if settlement.empty() or settlement.late():
-                request.answer("done", _lines(usage_attributes(read_usage(settlement.root))))
+                usage = settled_usage(settlement.root, sample)
+                request.answer("done", _lines(usage_attributes(usage)))
                 self._remove(settlement)
                 return
         except OSError as error:
             settlement.close()
             self._refuse(request, f"cannot read the control group: {error.strerror}")
             return
-        self.server.later(_PAUSE_SECONDS, lambda: self._continue(request, settlement))
+        self.server.later(_PAUSE_SECONDS, lambda: self._continue(request, settlement, sample))
 
     def _remove(self, settlement: Settlement) -> None:
         if settlement.remove() or settlement.late():
@@ -471,6 +475,6 @@ def _received(orders: socket.socket) -> bytes:
         return b""
 
 
-def _lines(attributes: Mapping[str, int | float | str]) -> bytes:
+def _lines(attributes: Mapping[str, Value]) -> bytes:
     lines = [f"{name} = {expression(value)}\n" for name, value in attributes.items()]
     return "".join(lines).encode("utf-8", "replace")

@@ -28,6 +28,7 @@ from ledge.isolation import prepare_launched
 from ledge.kernel import syscalls
 from ledge.launcher.likeness import Likeness, read_status
 from ledge.launcher.order import Order
+from ledge.logical_io import LogicalIo
 
 _ENTERED = (
     syscalls.CLONE_NEWNS
@@ -75,10 +76,10 @@ def become_init(order: Order, likeness: Likeness) -> None:
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # init waits for its children
     try:
         monitor = _monitor(order)
-        _enter(order, likeness)
+        logical_io = _enter(order, likeness)
         _drop(order, likeness)
         handover = _take(report_fd, likeness)
-        report_fd = _arrange(handover, report_fd)
+        report_fd = _arrange(handover, report_fd, logical_io)
         _make_namespaces(order)
         scratch = _reopened(handover.scratch)
         launch = prepare_launched(order.plan, handover.inheritance, scratch, order.leaf)
@@ -89,6 +90,7 @@ def become_init(order: Order, likeness: Likeness) -> None:
             launch.operations.append(_GiveUpRights())
         else:  # nothing is left to mount, and nobody has a mount namespace to do it in
             syscalls.capset(0, 0, 0)
+        launch.logical_io = logical_io
         be_init(launch, report_fd, monitor)
     except StepFailed as failure:
         report.tell_failed(report_fd, failure.errno, failure.step)
@@ -113,10 +115,14 @@ def _monitor(order: Order) -> int:
     return int(read_status(order.proc)[b"NSpid"].split()[-1])
 
 
-def _enter(order: Order, likeness: Likeness) -> None:
-    """Take the wrapper's place. No path is opened on the way but the node's own /dev/null."""
+def _enter(order: Order, likeness: Likeness) -> LogicalIo:
+    """Take the wrapper's place; init's account, opened while it may be.
+
+    No path is opened on the way but the node's own /dev/null and, of its /proc, init's account.
+    """
     close_all_but(order.descriptors())
     hold_standard_streams()
+    logical_io = LogicalIo()
     _step("take over what the job inherits from the wrapper", likeness.assume)
     root = posix.open("root", posix.O_PATH | posix.O_CLOEXEC, dir_fd=order.proc)
     _step("enter the wrapper's namespaces", syscalls.setns, order.pidfd, _ENTERED)
@@ -127,6 +133,7 @@ def _enter(order: Order, likeness: Likeness) -> None:
     posix.fchdir(root)
     posix.chroot(".")
     posix.close(root)
+    return logical_io
 
 
 def _drop(order: Order, likeness: Likeness) -> None:
@@ -173,15 +180,16 @@ def _send_pidfd(socket: _socket.socket) -> None:
     posix.close(pidfd)
 
 
-def _arrange(handover: Handover, report_fd: int) -> int:
+def _arrange(handover: Handover, report_fd: int, logical_io: LogicalIo) -> int:
     """Put the job's descriptors at their numbers, ours above them; return that of the report."""
     # What can fail comes first: later there is no telling the wrapper.
     posix.fchdir(handover.working_directory)
     above = max(handover.descriptors, default=2) + 1
     report_fd = _move(report_fd, above)
     handover.scratch = _move(handover.scratch, above)
+    logical_io.fds = tuple([_move(fd, above) for fd in logical_io.fds])
     moved = {number: _move(fd, above) for number, fd in handover.descriptors.items()}
-    close_all_but((report_fd, handover.scratch, *moved.values()))
+    close_all_but((report_fd, handover.scratch, *logical_io.fds, *moved.values()))
     for number, fd in moved.items():
         posix.dup2(fd, number)
         posix.close(fd)

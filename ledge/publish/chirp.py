@@ -14,6 +14,10 @@ from time import monotonic
 
 from ledge.classads import literal
 
+TYPE_CHECKING = False  # what is imported below costs every job some ms
+if TYPE_CHECKING:
+    from ledge.classads import Value
+
 PATIENCE_SECONDS = 5.0
 _LONGEST_STRING = 480  # io_proxy_handler.cpp refuses an expression of more than 993 bytes
 _LARGEST_ANSWER = 4096
@@ -100,7 +104,7 @@ def _limit(connection: _socket.socket, deadline: float) -> None:
     connection.settimeout(left)
 
 
-def expression(value: int | float | str) -> str:
+def expression(value: Value) -> str:
     """The ClassAd literal of a value, cut to a length that the starter takes."""
     if isinstance(value, str):
         value = value.encode("utf-8", "replace")[:_LONGEST_STRING].decode("utf-8", "ignore")

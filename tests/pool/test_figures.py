@@ -13,6 +13,7 @@ import pytest
 from tests.pool.condor import Pool
 from tests.pool.job import Job, Submission
 from tests.pool.test_pool import shell
+from tests.unit.test_usage import FIGURES
 
 MIB = 1 << 20
 PLAN_FILE = "/etc/condor-ledge/plan.json"
@@ -178,6 +179,22 @@ def test_written_bytes(batch: dict[str, dict[str, Any]]) -> None:
     assert ad.get("BlockWriteKbytes", 0) == 0
 
 
+def test_bytes_written_by_whatever_way(batch: dict[str, dict[str, Any]]) -> None:
+    ad = batch["write"]
+    print({name: ad.get(f"ChirpLedge{name}") for name in ("LogicalWriteBytes", "Incomplete")})
+    assert 64 * MIB <= ad["ChirpLedgeLogicalWriteBytes"] < 65 * MIB
+    assert "ChirpLedgeIncomplete" not in ad
+
+
+def test_every_figure_is_in_the_ad(batch: dict[str, dict[str, Any]]) -> None:
+    """Of a kernel that has all the files; zswap it may be built without."""
+    ad = batch["sleep"]
+    print(ad.get("ChirpLedgeUnmeasured"))
+    expected = {name for name in FIGURES if not name.startswith("Zswap")}
+    assert {name for name in expected if "ChirpLedge" + name not in ad} == set()
+    assert "ChirpLedgeOomLevel" not in ad
+
+
 def test_memory_peak_of_a_moment(batch: dict[str, dict[str, Any]]) -> None:
     peak = batch["touch"]["ChirpLedgeMemoryPeakBytes"]
     print(f"touch: {peak / MIB:.2f} MiB")
@@ -245,3 +262,4 @@ def test_what_cannot_be_read_is_undefined(ledge_pool: Pool) -> None:
     assert known <= cpu_seconds(ad) < known + 0.5
     missing = ("MemoryPeakBytes", "BlockWriteBytes", "ProcessesPeak", "SwapPeakBytes")
     assert not [name for name in missing if "ChirpLedge" + name in ad]
+    assert ad["ChirpLedgeLogicalWriteBytes"] < 4096  # init needs no control group to know that

@@ -32,6 +32,98 @@ some avg10=0.00 avg60=0.00 avg300=0.00 total=0
 full avg10=0.00 avg60=0.00 avg300=0.00 total=0
 """
 
+CPU_STAT_OF_A_LIMITED_SLICE = b"""\
+usage_usec 2143125
+user_usec 2094772
+system_usec 48353
+nice_usec 0
+nr_periods 57
+nr_throttled 41
+throttled_usec 3520174
+nr_bursts 0
+burst_usec 0
+"""
+
+# A group whose cpu controller is off: no limit, and nothing to be throttled by.
+CPU_STAT_WITHOUT_CONTROLLER = b"""\
+usage_usec 63749535
+user_usec 38557845
+system_usec 25191690
+nice_usec 0
+"""
+
+CPU_STAT_LOCAL = b"throttled_usec 3498211\n"
+
+# Every line in the order of mm/memcontrol.c of Linux 6.18, with zswap; the numbers are made up.
+MEMORY_STAT = b"""\
+anon 52428800
+file 18874368
+kernel 3932160
+kernel_stack 163840
+pagetables 622592
+sec_pagetables 0
+percpu 6912
+sock 4096
+vmalloc 12288
+shmem 8388608
+zswap 0
+zswapped 0
+file_mapped 4194304
+file_dirty 135168
+file_writeback 0
+swapcached 0
+anon_thp 0
+file_thp 0
+shmem_thp 0
+inactive_anon 60817408
+active_anon 8192
+inactive_file 5242880
+active_file 5242880
+unevictable 0
+slab_reclaimable 1048576
+slab_unreclaimable 524288
+slab 1572864
+workingset_refault_anon 12
+workingset_refault_file 345
+workingset_activate_anon 3
+workingset_activate_file 40
+workingset_restore_anon 1
+workingset_restore_file 20
+workingset_nodereclaim 0
+pgdemote_kswapd 0
+pgdemote_direct 0
+pgdemote_khugepaged 0
+pgdemote_proactive 0
+pgscan 7000
+pgsteal 6000
+pswpin 5
+pswpout 9
+pgscan_kswapd 0
+pgscan_direct 7000
+pgscan_khugepaged 0
+pgscan_proactive 0
+pgsteal_kswapd 0
+pgsteal_direct 6000
+pgsteal_khugepaged 0
+pgsteal_proactive 0
+pgfault 40321
+pgmajfault 321
+pgrefill 100
+pgactivate 200
+pgdeactivate 50
+pglazyfree 0
+pglazyfreed 0
+swpin_zero 0
+swpout_zero 0
+zswpin 2
+zswpout 4
+zswpwb 0
+thp_fault_alloc 0
+thp_collapse_alloc 0
+thp_swpout 0
+thp_swpout_fallback 0
+"""
+
 MEMORY_PEAK = b"80109568\n"
 SWAP_PEAK = b"0\n"
 PIDS_PEAK = b"14\n"
@@ -45,6 +137,9 @@ oom_kill 0
 oom_group_kill 0
 sock_throttled 0
 """
+
+MEMORY_EVENTS_UNTIL_5_16 = b"low 0\nhigh 2\nmax 7\noom 1\noom_kill 1\n"
+PIDS_EVENTS = b"max 3\n"
 
 CGROUP_EVENTS = b"populated 1\nfrozen 0\n"
 

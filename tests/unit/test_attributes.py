@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import classad2
 import pytest
 
-from ledge import __version__
+from ledge import __version__, logical_io
 from ledge.attributes import isolation_attributes, usage_attributes
+from ledge.publish.chirp import expression
 from ledge.publish.starter import REPORTED
-from ledge.usage import Usage, usage_of_cgroup2, usage_of_processes
+from ledge.usage import Usage, add_logical_io, usage_of_processes
+from ledge.usage_of_cgroup2 import (
+    FILES_OF_NOW,
+    add_peak_of_samples,
+    usage_of_cgroup2,
+    usage_of_now,
+)
+from tests.unit import captured
 from tests.unit.test_usage import FIGURES, TEXTS
 
 
@@ -19,9 +29,9 @@ def test_the_prefix_is_one_that_the_starter_lets_pass() -> None:
 
 def test_every_figure_stands_under_its_name() -> None:
     attributes = usage_attributes(usage_of_cgroup2(TEXTS))
-    tracking = attributes.pop("Tracking")
+    told = [attributes.pop(name) for name in ("Tracking", "OomLevel")]
     assert attributes == pytest.approx(FIGURES)
-    assert tracking == "cgroup"
+    assert told == ["cgroup", "slice"]
 
 
 def test_what_was_not_measured_is_not_there_and_a_reason_is() -> None:
@@ -29,6 +39,55 @@ def test_what_was_not_measured_is_not_there_and_a_reason_is() -> None:
     assert "MemoryPeakBytes" not in attributes
     assert "MemoryPeakBytes" in str(attributes["Unmeasured"])
     assert "5.19" in str(attributes["Unmeasured"])
+
+
+def test_what_is_sampled_or_incomplete_says_so() -> None:
+    usage = Usage("cgroup")
+    add_peak_of_samples(usage, captured.MEMORY_STAT, "highest of 3 readings")
+    add_logical_io(usage, (1, 2, False))
+    attributes = usage_attributes(usage)
+    assert attributes["MemoryAnonShmemPeakBytes"] == 60817408
+    assert attributes["Sampled"] == (
+        "MemoryAnonShmemPeakBytes, Memory*AtPeakBytes: highest of 3 readings"
+    )
+    assert attributes["LogicalReadBytes"] == 1
+    assert "LogicalReadBytes, LogicalWriteBytes: " in str(attributes["Incomplete"])
+
+
+def test_of_one_device_the_totals_say_all() -> None:
+    assert "BlockDevices" not in usage_attributes(usage_of_cgroup2(TEXTS))
+
+
+def test_devices_as_condor_q_would_be_asked_for_them() -> None:
+    texts = {**TEXTS, "io.stat": captured.IO_STAT_OF_MANY_DEVICES}
+    names = {b"8:0": "sda", b"8:16": "dm-1"}
+    attributes = usage_attributes(usage_of_cgroup2(texts, frozenset([b"253:0"]), names))
+    told = expression(attributes["BlockDevices"])
+    ad = classad2.parseOne(f"ChirpLedgeBlockDevices = {told}\n")
+    ad["Sda"] = classad2.ExprTree("ChirpLedgeBlockDevices.sda.rbytes")
+    ad["Dm"] = classad2.ExprTree("ChirpLedgeBlockDevices.'dm-1'.dios")
+    assert (ad.eval("Sda"), ad.eval("Dm")) == (1459200, 3021)
+
+
+def test_more_devices_than_the_starter_would_take() -> None:
+    line = b"8:%d rbytes=%d wbytes=%d rios=%d wios=%d dbytes=%d dios=%d\n"
+    most = 2**64 - 1
+    lines = [line % (minor, *[most - minor] * 6) for minor in range(20)]
+    attributes = usage_attributes(usage_of_cgroup2({**TEXTS, "io.stat": b"".join(lines)}))
+    devices = attributes["BlockDevices"]
+    assert isinstance(devices, dict)
+    assert list(devices) == ["8:0", "8:1", "8:2", "8:3"]  # those with the most traffic
+    assert len(expression(devices)) < 993
+
+
+def test_every_attribute_is_explained() -> None:
+    page = (Path(__file__).parents[2] / "docs/attributes.md").read_text()
+    sampled = Usage("cgroup")
+    add_peak_of_samples(sampled, captured.MEMORY_STAT, "")
+    now = usage_of_now(dict.fromkeys(FILES_OF_NOW))
+    told = {*FIGURES, *sampled.figures, *now.figures, *logical_io.FIGURES}
+    told |= {"BlockDevices", "OomLevel", "Incomplete", "Sampled", "Unmeasured", "Tracking"}
+    assert {name for name in told if f"`{name}`" not in page} == set()
 
 
 def test_nothing_measured() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ledge.kernel.cgroup1 import mount_points, own_paths, parse_blkio_read
-from ledge.usage import CGROUP1_FILES, usage_of_cgroup1
+from ledge.usage_of_cgroup1 import CGROUP1_FILES, usage_of_cgroup1
 from tests.unit import captured
 
 TEXTS: dict[str, bytes | None] = {
@@ -78,9 +78,10 @@ def test_ticks_are_scaled_to_the_exact_sum(
 
 
 def test_writes_are_not_told_to_be_zero() -> None:
-    figures = usage_of_cgroup1(TEXTS).figures
-    assert figures["BlockWriteBytes"] is None
-    assert figures["BlockWriteOperations"] is None
+    usage = usage_of_cgroup1(TEXTS)
+    assert usage.figures.get("BlockWriteBytes") is None
+    assert usage.figures.get("BlockWriteOperations") is None
+    assert usage.unmeasured == {"cgroup version 1 does not tell": ["all else"]}
 
 
 @pytest.mark.parametrize("file", CGROUP1_FILES)

@@ -261,3 +261,11 @@ class TestGroup:
     ) -> None:
         tmp_path.rename(tmp_path.with_name("elsewhere"))
         assert group.read("memory.peak") == captured.MEMORY_PEAK
+
+
+def test_a_text_of_any_length_is_whole(tmp_path: Path) -> None:
+    text = b"8:0 rbytes=1 wbytes=2\n" * 10_000
+    (tmp_path / "io.stat").write_bytes(text)
+    group = Cgroup.open(os.fsencode(tmp_path))
+    assert group.read("io.stat") == text
+    group.close()

@@ -181,6 +181,7 @@ def test_root_opens_nothing_that_a_user_named(attacker: Attacker, ledged: Ledged
             (opened_after if pid in entered else opened).add(call.split('"')[1])
     of_the_wrapper = {"ns/pid", "ns/user", "status", "limits", "personality", "root", *WRITTEN}
     own = {"/dev/null", "/proc/self", "/proc/self/ns/pid", *[f"/proc/self/{n}" for n in WRITTEN]}
+    own |= {"/proc/self/io", "/proc/thread-self/io"}
     labels = {"attr/current", "attr/apparmor/current"}
     assert opened <= of_the_wrapper | own | labels
     # In the wrapper's mount namespace it looks at the wrapper once more, and at nothing else.
