@@ -100,6 +100,10 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "crun": (_program("crun"), "needs crun: apt-get install crun"),
     "strace": (_program("strace"), "needs strace: apt-get install strace"),
     "ip": (_program("ip"), "needs ip(8): apt-get install iproute2"),
+    "tun": (
+        lambda: os.path.exists("/dev/net/tun"),
+        "needs /dev/net/tun: modprobe tun",
+    ),
     "shellcheck": (_program("shellcheck"), "needs shellcheck: apt-get install shellcheck"),
     # The fixture makes the pool, and says itself what is missing; this only puts its tests last.
     "pool": (lambda: True, ""),

@@ -11,6 +11,8 @@ import os
 import socket
 import subprocess
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable
 
@@ -48,12 +50,8 @@ class Networks:
 
     def peer_socket(self, address: str, type_: socket.SocketKind) -> socket.socket:
         """A bound socket of this process, which is not in any job's group, at the peer's end."""
-        with open("/proc/self/ns/net") as own:
-            enter(self.peer)
-            try:
-                return bound(address % PEER, type_)
-            finally:
-                syscalls.setns(own.fileno(), syscalls.CLONE_NEWNET)
+        with within(self.peer):
+            return bound(address % PEER, type_)
 
     def close(self) -> None:
         for name in (self.job, self.peer):
@@ -64,6 +62,17 @@ def enter(name: str) -> None:
     """Go into a network namespace."""
     with open(f"/run/netns/{name}") as namespace:
         syscalls.setns(namespace.fileno(), syscalls.CLONE_NEWNET)
+
+
+@contextmanager
+def within(name: str) -> Iterator[None]:
+    """Be in a network namespace for a while: what is made there stays there."""
+    with open("/proc/self/ns/net") as own:
+        enter(name)
+        try:
+            yield
+        finally:
+            syscalls.setns(own.fileno(), syscalls.CLONE_NEWNET)
 
 
 def family(address: str) -> socket.AddressFamily:

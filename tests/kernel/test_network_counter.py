@@ -33,7 +33,7 @@ from ledge.network.counters import (
     remove,
 )
 from ledge.network.program import MOST_PREFIXES, Prefix
-from tests.kernel import networks
+from tests.kernel import card, networks
 from tests.kernel.cgroups import Slice
 from tests.kernel.networks import (
     ADDRESSES,
@@ -197,6 +197,45 @@ def _stream(address: tuple[str, int], pours: bool) -> dict[str, int]:
         stream.shutdown(socket.SHUT_WR)
         networks.drain(stream)
     return {name: value - before[name] for name, value in networks.kernel_counters().items()}
+
+
+@pytest.fixture(params=[pytest.param(4, id="IPv4"), pytest.param(6, id="IPv6")])
+def beyond(network: Networks, request: pytest.FixtureRequest) -> Iterator[card.Card]:
+    beyond = card.Card(network.job, request.param)
+    yield beyond
+    beyond.close()
+
+
+@pytest.mark.requires("tun")
+@pytest.mark.parametrize(
+    ("size", "segment", "packets"),
+    [(10000, 1000, 10), (9001, 1000, 10), (9000, 1000, 9), (1449, 1448, 2), (60000, 1, 60000)],
+)
+def test_pieces_whose_number_of_segments_nobody_knows(
+    network: Networks,
+    job: Slice,
+    counters: NetworkCounters,
+    beyond: card.Card,
+    size: int,
+    segment: int,
+    packets: int,
+) -> None:
+    def work() -> int:
+        with socket.create_server(own, family=networks.family(own[0])) as server:
+            stream, _ = server.accept()
+        with stream:
+            return len(stream.recv(size, socket.MSG_WAITALL))
+
+    own = (card.OWN_4 if beyond.version == 4 else card.OWN_6, card.PORT)
+    attach(counters, job.path)
+    process = Process(job.scope, network.job, work)
+    before = beyond.connect()
+    beyond.deliver(size, segment)
+    assert process.result() == size
+    header = (card.HEADER_4 if beyond.version == 4 else card.HEADER_6) + card.TCP_HEADER
+    total = Counted((before + 1) * header + size, before + packets)
+    name = "remote" if beyond.version == 4 else "local"
+    assert figures(counters, job.path).received == of_class(name, total)
 
 
 @pytest.mark.parametrize(
