@@ -18,7 +18,8 @@ kernel carries TCP in pieces of up to 64 KB (GSO and GRO), cut or joined next to
 such a piece has its headers once; so bytes are what IpExt:InOctets and OutOctets of nstat(8) count,
 and systemd's IPIngressBytes: near to what a program sent, where a network card counts headers for
 each 1,448 bytes of data, 4 % more. Packets are counted as they are on the wire, a piece as what
-it is cut into; a UDP datagram that IP fragments is one.
+it is cut into; a UDP datagram that IP fragments is one. Counted as sent is also what another
+program on the group refuses, or what the device's queue drops, and what TCP sends again.
 
 Sources: linux/bpf.h (struct __sk_buff), net/core/filter.c (cg_skb_is_valid_access),
 kernel/bpf/cgroup.c (__cgroup_bpf_run_filter_skb).

@@ -403,6 +403,8 @@ def test_another_program_keeps_its_say(
     with server:
         server.setblocking(False)
         assert len(list(_received(server))) == sent
+    # All programs run, whatever one of them says.
+    assert figures(counters, job.path).sent == of_class("local", Counted(7 * 29, 7))
 
 
 def _try_to_send(address: tuple[str, int], packets: int) -> None:
