@@ -20,6 +20,7 @@ from typing import Callable
 
 import pytest
 
+from ledge.kernel import bpf
 from tests.installed import install, uninstall
 from tests.kernel import cgroups
 
@@ -39,6 +40,15 @@ def _cgroup2_can_be_made() -> bool:
         return False
     try:
         os.rmdir(tempfile.mkdtemp(prefix="ledge-probe-", dir=root))
+    except OSError:
+        return False
+    return True
+
+
+def _counters_can_be_made() -> bool:
+    info = bpf.MapInfo(bpf.MAP_TYPE_CGROUP_STORAGE, 16, 8)
+    try:
+        os.close(bpf.map_create(info, "ledge_probe"))
     except OSError:
         return False
     return True
@@ -69,6 +79,10 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
         _cgroup2_can_be_made,
         "needs a mounted cgroup2 in which a group can be made: root, and cgroup2 not read-only",
     ),
+    "bpf": (
+        _counters_can_be_made,
+        "needs eBPF: root, not in a container, and a kernel with CONFIG_CGROUP_BPF",
+    ),
     "core": (
         _core_is_a_file,
         "needs core files in the working directory: sysctl kernel.core_pattern=core",
@@ -85,6 +99,11 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "runc": (_program("runc"), "needs runc: apt-get install runc"),
     "crun": (_program("crun"), "needs crun: apt-get install crun"),
     "strace": (_program("strace"), "needs strace: apt-get install strace"),
+    "ip": (_program("ip"), "needs ip(8): apt-get install iproute2"),
+    "tun": (
+        lambda: os.path.exists("/dev/net/tun"),
+        "needs /dev/net/tun: modprobe tun",
+    ),
     "shellcheck": (_program("shellcheck"), "needs shellcheck: apt-get install shellcheck"),
     # The fixture makes the pool, and says itself what is missing; this only puts its tests last.
     "pool": (lambda: True, ""),

@@ -39,4 +39,6 @@ def _print(status: dict[str, object]) -> None:
     print(f"policy: {status['policy']}")
     if status["policy_problem"]:
         print(f"problem: {status['policy_problem']}")
+    if status["network_problem"]:
+        print(f"network traffic is not counted: {status['network_problem']}")
     print(f"jobs: {status['jobs']} running, {status['reservations']} reserved")

@@ -6,9 +6,13 @@ Capabilities that stay, and why (capabilities(7)):
                         HTCondor's
     CAP_SYS_PTRACE      the namespaces of a process, by its links in /proc
     CAP_KILL, CAP_SETUID, CAP_SETGID    the process that evaluates the policy as nobody
+    CAP_NET_ADMIN       if network traffic is counted: attaching the program to a job's slice
+    CAP_BPF             likewise before Linux 5.19: reading the counters
 """
 
 from __future__ import annotations
+
+import os
 
 from ledge.kernel import seccomp, syscalls
 
@@ -16,7 +20,9 @@ _CAP_DAC_OVERRIDE = 1
 _CAP_KILL = 5
 _CAP_SETGID = 6
 _CAP_SETUID = 7
+_CAP_NET_ADMIN = 12
 _CAP_SYS_PTRACE = 19
+_CAP_BPF = 39
 _KEPT = (_CAP_DAC_OVERRIDE, _CAP_KILL, _CAP_SETGID, _CAP_SETUID, _CAP_SYS_PTRACE)
 
 # Numbers on x86_64 and aarch64 (asm/unistd.h).
@@ -56,9 +62,12 @@ _FORBIDDEN = {
 }
 
 
-def harden() -> bool:
+def harden(counts_traffic: bool) -> bool:
     """Give up what is not needed; whether system calls are filtered too. Raises OSError."""
-    kept = sum([1 << capability for capability in _KEPT])
+    needed = [*_KEPT]
+    if counts_traffic:
+        needed += [_CAP_NET_ADMIN] if _kernel() >= (5, 19) else [_CAP_NET_ADMIN, _CAP_BPF]
+    kept = sum([1 << capability for capability in needed])
     with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
         last = int(file.read())
     for capability in range(last + 1):
@@ -68,3 +77,8 @@ def harden() -> bool:
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     return seccomp.forbid(_FORBIDDEN.values())
+
+
+def _kernel() -> tuple[int, int]:
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int(minor)

@@ -21,7 +21,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ledge import __version__
@@ -34,6 +34,7 @@ from ledge.daemon.peer import Job, Peer, PeerError, Process, job_of, starter_of
 from ledge.daemon.sampling import Sample, Sampler, settled_usage
 from ledge.daemon.server import Request, RequestError, Server
 from ledge.daemon.settlement import Settlement, has_populated_leaves
+from ledge.daemon.traffic import JobTraffic, NodeTraffic
 from ledge.enforcement import Receipt, enforce, give_back, share_out
 from ledge.kernel.cgroup2 import Cgroup
 from ledge.launcher.order import Order, send_order
@@ -77,13 +78,13 @@ class Reservation:
 class _Wrapper(Process):
     """The wrapper of a running job; `slice` is the job's, `name` that of the group in it."""
 
-    def __init__(self, pid: int, slice_: Cgroup, sampler: Sampler) -> None:
+    def __init__(self, pid: int, slice_: Cgroup, sampler: Sampler, traffic: JobTraffic) -> None:
         """Raises OSError."""
         super().__init__(pid)
         self.name = _group_name(pid)
         self.slice = Cgroup(os.dup(slice_.fd))
         self.sampler = sampler
-        self.sample = sampler.begin(self.slice, self.name)
+        self.sample = sampler.begin(self.slice, self.name, traffic)
         self.settled = False
 
     def close(self) -> None:
@@ -95,8 +96,9 @@ class _Wrapper(Process):
 class Requests:
     """Everything that ledged knows, and its answers."""
 
-    def __init__(self, orders: socket.socket, log: Log) -> None:
+    def __init__(self, orders: socket.socket, traffic: NodeTraffic, log: Log) -> None:
         self.orders = orders
+        self.traffic = traffic
         self.log = log
         self.started = time.time()
         self.reservations: dict[int, Reservation] = {}  # by the starter's PID
@@ -266,7 +268,7 @@ class Requests:
     def _order(self, request: Request, job: Job, plan: Plan, answer: bytes) -> None:
         """Have the launcher start the job; the answer waits until it has taken the order."""
         peer = request.peer
-        wrapper = _Wrapper(peer.pid, job.slice, self.sampler)
+        wrapper = _Wrapper(peer.pid, job.slice, self.sampler, self.traffic.begin(job.slice))
         theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fds = (ours.fileno(), peer.pidfd, peer.proc, job.scope)
         try:
@@ -358,6 +360,7 @@ class Requests:
                 give_back(job.slice)
             settlement = Settlement(job.slice, _group_name(request.peer.pid))
             sample = self._note_settled(job)
+            traffic = (sample and sample.traffic) or self.traffic.of(job.slice)
         except FileNotFoundError:
             usage = Usage("none")
             usage.miss("all", "the job had no control group of its own")
@@ -365,7 +368,7 @@ class Requests:
             return
         finally:
             job.close()
-        self._continue(request, settlement, sample)
+        self._continue(request, settlement, lambda: settled_usage(settlement.root, sample, traffic))
 
     def _note_settled(self, job: Job) -> Sample | None:
         wrapper = self.wrappers.get(job.identity())
@@ -374,18 +377,19 @@ class Requests:
         wrapper.settled = True
         return wrapper.sample
 
-    def _continue(self, request: Request, settlement: Settlement, sample: Sample | None) -> None:
+    def _continue(
+        self, request: Request, settlement: Settlement, read: Callable[[], Usage]
+    ) -> None:
         try:
             if settlement.empty() or settlement.late():
-                usage = settled_usage(settlement.root, sample)
-                request.answer("done", _lines(usage_attributes(usage)))
+                request.answer("done", _lines(usage_attributes(read())))
                 self._remove(settlement)
                 return
         except OSError as error:
             settlement.close()
             self._refuse(request, f"cannot read the control group: {error.strerror}")
             return
-        self.server.later(_PAUSE_SECONDS, lambda: self._continue(request, settlement, sample))
+        self.server.later(_PAUSE_SECONDS, lambda: self._continue(request, settlement, read))
 
     def _remove(self, settlement: Settlement) -> None:
         if settlement.remove() or settlement.late():
@@ -405,6 +409,7 @@ class Requests:
             "requests": self.counts,
             "policy": self.decider.policy,
             "policy_problem": self.decider.problem,
+            "network_problem": self.traffic.problem,
         }
         request.answer("done", json.dumps(status).encode())
 

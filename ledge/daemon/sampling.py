@@ -13,6 +13,7 @@ from errno import ENODEV
 
 from ledge.daemon.log import Log
 from ledge.daemon.server import Server
+from ledge.daemon.traffic import JobTraffic
 from ledge.kernel.cgroup2 import Cgroup
 from ledge.kernel.kept_files import Allowance, KeptFiles
 from ledge.settle import read_usage
@@ -41,11 +42,16 @@ class Sample:
     were. Of all of them the text of memory.stat is kept that had the most anon and shmem.
     """
 
-    __slots__ = ("name", "slice", "taken", "texts", "readings", "_files", "_peak", "_peak_text")
+    __slots__ = (
+        "name", "slice", "traffic", "taken", "texts", "readings", "_files", "_peak", "_peak_text",
+    )  # fmt: skip
 
-    def __init__(self, slice_: Cgroup, name: bytes, files: Allowance) -> None:
+    def __init__(
+        self, slice_: Cgroup, name: bytes, files: Allowance, traffic: JobTraffic | None = None
+    ) -> None:
         self.slice = slice_
         self.name = name
+        self.traffic = traffic
         self.taken: float | None = None
         self.texts: dict[str, bytes | None] = {}
         self.readings = 0
@@ -73,6 +79,8 @@ class Sample:
         self.taken = time.monotonic()
         self.readings += 1
         self._note_peak(texts["memory.stat"])
+        if self.traffic is not None:
+            self.traffic.take()
 
     def take_last(self) -> None:
         """Read all that is read when a job settles, of one that does not. Raises OSError."""
@@ -84,6 +92,8 @@ class Sample:
             return None
         usage = usage_of_cgroup2(self.texts, unread="not read while the job runs")
         self.add_peak(usage)
+        if self.traffic is not None:
+            self.traffic.add_to(usage)
         return usage
 
     def usage_of_now(self) -> Usage:
@@ -136,9 +146,9 @@ class Sampler:
         self.server = server
         server.later(INTERVAL_SECONDS, self._begin_round)
 
-    def begin(self, slice_: Cgroup, name: bytes) -> Sample:
+    def begin(self, slice_: Cgroup, name: bytes, traffic: JobTraffic | None = None) -> Sample:
         """A sample that is taken until end()."""
-        sample = Sample(slice_, name, self.files)
+        sample = Sample(slice_, name, self.files, traffic)
         self.running[id(sample)] = sample
         return sample
 
@@ -171,11 +181,13 @@ class Sampler:
             self.log.write(f"{sample.name.decode()}: no reading: {error.strerror}")
 
 
-def settled_usage(group: Cgroup, sample: Sample | None) -> Usage:
+def settled_usage(group: Cgroup, sample: Sample | None, traffic: JobTraffic) -> Usage:
     """The last reading of a job, and what those before it saw. Raises OSError."""
     usage = read_usage(group, slice_is_the_jobs=True)
     if sample is None:
         add_peak_of_samples(usage, None, "ledged was started after the job, and took no samples")
     else:
         sample.add_peak(usage)
+    traffic.take()
+    traffic.add_to(usage)
     return usage

@@ -18,6 +18,7 @@ from ledge.daemon.hardening import harden
 from ledge.daemon.log import Log
 from ledge.daemon.requests import Requests
 from ledge.daemon.server import Server
+from ledge.daemon.traffic import NodeTraffic
 from ledge.errors import LedgeError
 from ledge.kernel import syscalls
 from ledge.kernel.signalfd import open_signals, read_signals
@@ -55,14 +56,17 @@ def serve(arguments: list[str], order_socket: _socket.socket) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, max(most, _DESCRIPTORS)))
     except ValueError:  # a container that has no CAP_SYS_RESOURCE
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    requests = Requests(orders, log)
+    traffic = NodeTraffic(options.local_networks)
+    requests = Requests(orders, traffic, log)
     server = Server(_listen(options.socket), requests.admit, requests.handle, log)
     decider = Decider(options.policy, log.write, server.watch)
     requests.attach(server, decider)
     _write_choice(directory, decider.without_daemon, log)
     watch = _Watch(server, decider, log, signals, directory)
     server.watch(signals, watch.signalled)
-    if not harden():
+    if traffic.problem:
+        log.write(f"network traffic is not counted: {traffic.problem}")
+    if not harden(counts_traffic=not traffic.problem):
         log.write("system calls are not filtered: unknown numbers on this architecture")
     log.write(f"ledged {__version__} started, process {os.getpid()}, launcher {launcher}")
     server.run()
@@ -117,6 +121,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-log", metavar="BYTES", type=int, default=10 << 20)
     parser.add_argument("--policy", metavar="FILE", default="/etc/condor-ledge/policy.yaml")
     parser.add_argument("--socket", metavar="PATH", default=SOCKET)
+    parser.add_argument(
+        "--local-networks", metavar="NETWORK", nargs="*", default=[], help="as 10.0.0.0/8"
+    )
     return parser
 
 

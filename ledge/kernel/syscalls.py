@@ -9,6 +9,7 @@ syscall(2); for the older ones libc has functions.
 from __future__ import annotations
 
 import _ctypes
+from errno import ENOSYS
 from posix import O_CLOEXEC, strerror, uname
 from sys import byteorder
 
@@ -83,6 +84,7 @@ _SYS_IOPRIO = {
     "ppc64le": (273, 274),
     "s390x": (282, 283),
 }
+_SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 _IOPRIO_WHO_PROCESS = 1
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -200,6 +202,17 @@ def ioprio_get(pid: int) -> int | None:
 def ioprio_set(pid: int, priority: int) -> None:
     """ioprio_set(2) of a process."""
     _call(_SYS_IOPRIO[uname().machine][0], _IOPRIO_WHO_PROCESS, pid, priority)
+
+
+def bpf(command: int, attributes: int, size: int) -> int:
+    """bpf(2), with the address of a union bpf_attr (ledge/kernel/bpf.py fills it).
+
+    ENOSYS too on an architecture whose number is not known here.
+    """
+    number = _SYS_BPF.get(uname().machine)
+    if number is None:
+        raise OSError(ENOSYS, strerror(ENOSYS))
+    return _call(number, command, attributes, size)
 
 
 def mount(
