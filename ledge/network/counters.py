@@ -15,11 +15,13 @@ the kernel answers for a connection that is over. Traffic before a group is atta
 Rights: CAP_BPF and CAP_NET_ADMIN to open, CAP_NET_ADMIN to attach, none to read (before Linux 5.19
 CAP_BPF, where kernel.unprivileged_bpf_disabled is set). The map's file is root's.
 
-Measured (bench/network, Linux 6.18): attaching 17 µs, a reading 9 µs, 10 ns for a packet. What was
-tried instead: links (BPF_LINK_CREATE) have to be pinned to outlive ledged, which takes 22 µs
-instead of 7 and leaves files behind when a group is removed; one pair of programs on the group
-above all slices, which looks up bpf_skb_ancestor_cgroup_id in a map, takes 30 ns for a packet,
-everybody's in that group, and leaves entries behind.
+Measured (bench/network, Linux 6.18): attaching 17 µs, a reading 9 µs, 10 ns for a packet. Sending a
+datagram of 16 bytes takes 2,560 ns without any program, 2,650 with one that does nothing, 2,675
+with this one; iperf3's TCP per CPU second is at 0.983 to 0.995 of what it is without, and without
+twice at 0.996 to 1.013. What was tried instead: links (BPF_LINK_CREATE) have to be pinned to
+outlive ledged, which takes 22 µs instead of 7 and leaves files behind when a group is removed; one
+pair of programs on the group above all slices, which looks up bpf_skb_ancestor_cgroup_id in a map,
+takes 30 ns for a packet, everybody's in that group, and leaves entries behind.
 
 Sources: Documentation/bpf/map_cgroup_storage.rst, kernel/bpf/{cgroup,local_storage,syscall}.c.
 """

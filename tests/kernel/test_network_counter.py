@@ -192,9 +192,7 @@ def _stream(address: tuple[str, int], pours: bool) -> dict[str, int]:
     """Send or receive a stream; how much the kernel counted more afterwards."""
     before = networks.kernel_counters()
     with socket.create_connection(address) as stream:
-        if pours:
-            networks.pour(stream, STREAM_BYTES)
-        stream.shutdown(socket.SHUT_WR)
+        networks.pour(stream, STREAM_BYTES if pours else 0)
         networks.drain(stream)
     return {name: value - before[name] for name, value in networks.kernel_counters().items()}
 
