@@ -30,6 +30,7 @@ from ledge.daemon.decider import Decider
 from ledge.daemon.foresight import unenforceable
 from ledge.daemon.log import Log
 from ledge.daemon.peer import Job, Peer, PeerError, Process, job_of, starter_of
+from ledge.daemon.recording import JobRecord, Recording
 from ledge.daemon.sampling import INTERVAL_SECONDS, Sample
 from ledge.daemon.server import Request, RequestError, Server
 from ledge.daemon.settlement import Settlement, has_populated_leaves
@@ -74,9 +75,14 @@ class Reservation:
 class _Wrapper(Process):
     """The wrapper of a running job; `slice` is the job's, `name` that of the group in it."""
 
-    def __init__(self, pid: int, slice_: Cgroup) -> None:
+    def __init__(self, pid: int, slice_: Cgroup, record: JobRecord) -> None:
         """Raises OSError."""
-        super().__init__(pid)
+        try:
+            super().__init__(pid)
+        except OSError:
+            record.close()
+            raise
+        self.record = record
         self.name = _group_name(pid)
         self.slice = Cgroup(os.dup(slice_.fd))
         self.sample = Sample(self.slice, self.name)
@@ -84,6 +90,7 @@ class _Wrapper(Process):
 
     def close(self) -> None:
         super().close()
+        self.record.close()
         self.sample.close()
         self.slice.close()
 
@@ -104,10 +111,11 @@ class Requests:
         self.counts = dict.fromkeys(_VERBS, 0)
         self.launcher_died = False
 
-    def attach(self, server: Server, decider: Decider) -> None:
+    def attach(self, server: Server, decider: Decider, recording: Recording) -> None:
         """Become part of the server's loop."""
         self.server = server
         self.decider = decider
+        self.recording = recording
         self.orders.setblocking(False)
         server.watch(self.orders.fileno(), self._order_taken)
         server.later(INTERVAL_SECONDS, self._take_samples)
@@ -255,13 +263,16 @@ class Requests:
         # the group, which it may not know (its own PID is another in a PID namespace).
         name = _group_name(request.peer.pid)
         body = b"%s %s\n%s" % (plan.on_failure.encode(), name, _lines(attributes))
-        self._order(request, job, plan, body)
+        record = self.recording.begin(job, request.peer.uid, attributes)
+        self._order(request, job, plan, body, record)
         self.log.write(f"{reservation.name}: launched for the wrapper {request.peer.pid}")
 
-    def _order(self, request: Request, job: Job, plan: Plan, answer: bytes) -> None:
+    def _order(
+        self, request: Request, job: Job, plan: Plan, answer: bytes, record: JobRecord
+    ) -> None:
         """Have the launcher start the job; the answer waits until it has taken the order."""
         peer = request.peer
-        wrapper = _Wrapper(peer.pid, job.slice)
+        wrapper = _Wrapper(peer.pid, job.slice, record)
         theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fds = (ours.fileno(), peer.pidfd, peer.proc, job.scope)
         try:
@@ -305,6 +316,7 @@ class Requests:
         if self.wrappers.get(identity) is wrapper:
             del self.wrappers[identity]
         self.server.forget(wrapper.pidfd)
+        wrapper.record.killed(wrapper.sample)
         self._note_unsettled(wrapper)
         try:
             self._clear(Settlement(wrapper.slice, wrapper.name))
@@ -343,6 +355,7 @@ class Requests:
         for wrapper in self.wrappers.values():
             try:
                 wrapper.sample.take()
+                wrapper.record.running(wrapper.sample)
             except OSError as error:
                 self.log.write(f"{wrapper.name.decode()}: no reading: {error.strerror}")
         self.server.later(INTERVAL_SECONDS, self._take_samples)
@@ -356,7 +369,7 @@ class Requests:
             if reservation is not None and reservation.jobs is not None:
                 give_back(job.slice)
             settlement = Settlement(job.slice, _group_name(request.peer.pid))
-            self._note_settled(job)
+            record = self._note_settled(request.peer, job)
         except FileNotFoundError:
             usage = Usage("none")
             usage.miss("all", "the job had no control group of its own")
@@ -364,24 +377,28 @@ class Requests:
             return
         finally:
             job.close()
-        self._continue(request, settlement)
+        self._continue(request, settlement, record)
 
-    def _note_settled(self, job: Job) -> None:
+    def _note_settled(self, peer: Peer, job: Job) -> JobRecord:
         wrapper = self.wrappers.get(job.identity())
-        if wrapper is not None:
-            wrapper.settled = True
+        if wrapper is None:  # it was launched before ledged was started anew
+            return self.recording.begin(job, peer.uid, {})
+        wrapper.settled = True
+        return wrapper.record
 
-    def _continue(self, request: Request, settlement: Settlement) -> None:
+    def _continue(self, request: Request, settlement: Settlement, record: JobRecord) -> None:
         try:
             if settlement.empty() or settlement.late():
-                request.answer("done", _lines(usage_attributes(read_usage(settlement.root))))
+                usage = read_usage(settlement.root)
+                body = _lines(usage_attributes(usage))
+                record.settled(usage, lambda: request.answer("done", body))
                 self._remove(settlement)
                 return
         except OSError as error:
             settlement.close()
             self._refuse(request, f"cannot read the control group: {error.strerror}")
             return
-        self.server.later(_PAUSE_SECONDS, lambda: self._continue(request, settlement))
+        self.server.later(_PAUSE_SECONDS, lambda: self._continue(request, settlement, record))
 
     def _remove(self, settlement: Settlement) -> None:
         if settlement.remove() or settlement.late():
@@ -401,6 +418,7 @@ class Requests:
             "requests": self.counts,
             "policy": self.decider.policy,
             "policy_problem": self.decider.problem,
+            "recording": self.recording.status(),
         }
         request.answer("done", json.dumps(status).encode())
 
