@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
             take_events(arrivals)
         if signals.taken():
             log.reopen()
-            worker.end()
+            recorder.begin_anew()
 
 
 class _SignalPipe:

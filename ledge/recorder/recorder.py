@@ -25,7 +25,7 @@ _TIDY_SECONDS = 60.0
 _REMEDIES = {
     DENIED: "the identity of this node's token must be one of QUEUE_SUPER_USERS of the access "
     "point, known there (condor_qusers -add), and allowed to WRITE (docs/recording.md)",
-    FAILED: "is it up, and has this node a token that it takes?",
+    FAILED: "see whether it is up, and whether this node has a token that it takes",
 }
 
 
@@ -68,6 +68,11 @@ class Recorder:
         due = self.schedule.seconds_until_due(now)
         pauses = [_TIDY_SECONDS, _LOOK_AGAIN_SECONDS if unknown else None, due]
         return max(0.05, min(pause for pause in pauses if pause is not None))
+
+    def begin_anew(self) -> None:
+        """Try everything again, with HTCondor's configuration and tokens as they are now."""
+        self.worker.end()
+        self.schedule = Schedule()
 
     # ---- whose it is
 
@@ -178,7 +183,7 @@ class Recorder:
             self.worker.end()  # whoever is let in later must not come with the old session
         self.report(
             f"schedd {destination.schedd} does not record job {destination.job}: {reason}; "
-            f"{_REMEDIES[outcome]} Tried again in {pause:.0f} s."
+            f"{_REMEDIES[outcome]}; tried again in {pause:.0f} s"
         )
 
     # ---- now and then
