@@ -123,17 +123,25 @@ def test_a_job_of_a_moment(node: Pool) -> None:
 
 
 @pytest.mark.parametrize("how", ["hold", "remove"])
-def test_a_job_that_is_killed_has_its_last_sample(node: Pool, how: str) -> None:
+def test_a_job_that_is_told_to_end_is_read_at_its_end(node: Pool, how: str) -> None:
     job = running_job(node)
     await_ad(job, lambda ad: reading(ad, "Ledge") == reading(ad, "LedgeUsage") == "running")
     getattr(job, how)()
     job.wait("held" if how == "hold" else "aborted", strict=False)
     ad = job.ad()
-    print(how, {name: ad.get(name) for name in ("Ledge", "LedgeUsage")})
-    assert ad["LedgeUsage"]["CpuUserSeconds"] > 0
-    assert ad["Ledge"]["CpuUserSeconds"] > 0
-    if how == "hold":  # it stays in the queue: nothing comes too late
-        await_ad(job, lambda ad: reading(ad, "Ledge") == "sampled")
+    assert (reading(ad, "Ledge"), reading(ad, "LedgeUsage")) == ("final", "final")
+
+
+def test_a_job_whose_wrapper_is_killed_has_its_last_sample(node: Pool) -> None:
+    job = running_job(node, "leave_in_queue = true\n")
+    await_ad(job, lambda ad: reading(ad, "Ledge") == reading(ad, "LedgeUsage") == "running")
+    node.root("pkill -KILL -f condor-ledge/job_wrapper")
+    job.wait("terminated", timeout=PATIENCE_SECONDS)
+    ad = await_ad(job, lambda ad: reading(ad, "Ledge") == "sampled")
+    print({name: (reading(ad, name), ad[name]["Taken"]) for name in ("Ledge", "LedgeUsage")})
+    assert reading(ad, "LedgeUsage") in ("running", "sampled")
+    for name in ("Ledge", "LedgeUsage"):
+        assert ad[name]["CpuUserSeconds"] > 0
 
 
 def test_its_owner_cannot_change_what_is_recorded(node: Pool) -> None:
