@@ -3,7 +3,7 @@
 Two ways, each with its switch; docs/recording.md says what each can promise.
 
     through the starter    LedgeUsage: root adds it to the starter's .update.ad
-                           (ledge/publish/update_ad.py), with every sample and at the end
+                           (ledge/publish/update_ad.py), every half minute and at the end
     at the schedd          Ledge: it goes into a spool, from which the recorder takes it
                            (ledge/recorder/), every now and then and at the end
 
@@ -13,6 +13,7 @@ schedd after the job has left the queue comes too late.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Callable, Union
@@ -35,6 +36,8 @@ PATIENCE_SECONDS = 5.0
 _SHORT_PATIENCE_SECONDS = 0.25
 _PAUSE_SECONDS = 0.01
 _FIRST_SECONDS = 60.0
+# A writing takes a quarter of a millisecond; with hundreds of jobs that is not for every sample.
+_WRITING_SECONDS = 30.0
 
 
 class Recording:
@@ -102,17 +105,23 @@ class JobRecord:
         self.update_ad = update_ad
         self.attributes = attributes
         self.ended = False
-        self._due = time.monotonic() + min(_FIRST_SECONDS, recording.interval)
+        now = time.monotonic()
+        self._write_due = now if update_ad is not None else math.inf
+        self._put_due = now + min(_FIRST_SECONDS, recording.interval) if key else math.inf
 
     def running(self, sample: Sample) -> None:
         """Another sample was taken."""
-        usage = sample.usage() if self.wanted() and not self.ended else None
+        now = time.monotonic()
+        due = not self.ended and now >= min(self._write_due, self._put_due)
+        usage = sample.usage() if due else None
         if usage is None:
             return
         attributes = self._attributes(usage)
-        self._write(attributes, RUNNING)
-        if time.monotonic() >= self._due:
-            self._due = time.monotonic() + self.recording.interval
+        if now >= self._write_due:
+            self._write_due = now + _WRITING_SECONDS
+            self._write(attributes, RUNNING)
+        if now >= self._put_due:
+            self._put_due = now + self.recording.interval
             self._put(attributes, final=False)
 
     def settled(self, usage: Usage, action: Callable[[], None]) -> None:
@@ -146,6 +155,7 @@ class JobRecord:
         if self.update_ad is not None:
             self.update_ad.close()
             self.update_ad = None
+            self._write_due = math.inf
 
     def _attributes(self, usage: Usage) -> Attributes:
         return {**self.attributes, **usage_attributes(usage)}

@@ -78,7 +78,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
     node.spool.close()
 
 
-def test_a_running_job_is_written_with_every_sample(node: Node) -> None:
+def test_a_running_job_is_written_from_its_first_sample_on(node: Node) -> None:
     job = node.job()
     job.running(node.sample)
     assert not node.file.exists()  # no sample yet
@@ -88,6 +88,21 @@ def test_a_running_job_is_written_with_every_sample(node: Node) -> None:
     assert 'Reading = "running"' in text and "CpuUserSeconds = 38.557845" in text
     assert 'Isolation = "pid"' in text
     assert "CpuUserSeconds = 38.557845" in node.spooled(LIVE)
+    job.close()
+
+
+def test_not_every_sample_is_written(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    node.sample.take()
+    job = node.job()
+    written = 0
+    for _ in range(13):
+        job.running(node.sample)
+        written += node.file.exists()
+        node.file.unlink(missing_ok=True)
+        now += 5.0
+    assert written == 3
     job.close()
 
 
