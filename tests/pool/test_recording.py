@@ -29,6 +29,9 @@ CHIRP = "/usr/libexec/condor/condor_chirp"
 WORK = "i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done; "
 GATE = WORK + "touch running; while [ ! -e gate ]; do sleep 0.2; done; exit 7"
 PATIENCE_SECONDS = 120.0
+# Patterns for pgrep -f that do not match the shell that runs it.
+WRAPPER = "[c]ondor-ledge/job_wrapper"
+RECORDER = "[c]ondor-ledge/ledge_recorder"
 
 
 def token(pool: Pool, identity: str) -> None:
@@ -86,6 +89,11 @@ def reading(ad: dict[str, Any], name: str) -> str:
     return str((ad.get(name) or {}).get("Reading"))
 
 
+def await_end(pool: Pool, pattern: str) -> None:
+    """Wait until no process's command line matches."""
+    pool.root(f"while pgrep -f '{pattern}' >/dev/null; do sleep 0.2; done", timeout=60)
+
+
 def running_job(pool: Pool, more: str = "") -> Job:
     job = pool.submit(shell(GATE, more))
     job.wait("executing")
@@ -135,7 +143,7 @@ def test_a_job_that_is_told_to_end_is_read_at_its_end(node: Pool, how: str) -> N
 def test_a_job_whose_wrapper_is_killed_has_its_last_sample(node: Pool) -> None:
     job = running_job(node, "leave_in_queue = true\n")
     await_ad(job, lambda ad: reading(ad, "Ledge") == reading(ad, "LedgeUsage") == "running")
-    node.root("pkill -KILL -f condor-ledge/job_wrapper")
+    node.root(f"pkill -KILL -f '{WRAPPER}'")
     job.wait("terminated", timeout=PATIENCE_SECONDS)
     ad = await_ad(job, lambda ad: reading(ad, "Ledge") == "sampled")
     print({name: (reading(ad, name), ad[name]["Taken"]) for name in ("Ledge", "LedgeUsage")})
@@ -172,12 +180,13 @@ def test_users_have_no_way_into_the_spool(node: Pool) -> None:
 def test_a_schedd_that_hangs_delays_the_end_by_no_more_than_the_patience(node: Pool) -> None:
     job = running_job(node)
     node.root("pkill -STOP -x condor_schedd")
-    node.root(f"touch {job.path('gate')}")
-    begin = time.monotonic()
-    wrapper = "pgrep -f condor-ledge/job_wrapper"
-    node.root(f"while {wrapper} >/dev/null; do sleep 0.2; done", timeout=60)
-    waited = time.monotonic() - begin
-    node.root("pkill -CONT -x condor_schedd")
+    try:
+        node.root(f"touch {job.path('gate')}")
+        begin = time.monotonic()
+        await_end(node, WRAPPER)
+        waited = time.monotonic() - begin
+    finally:
+        node.root("pkill -CONT -x condor_schedd")
     print(f"the wrapper ended after {waited:.1f} s")
     assert waited < 25  # 5 s, and the rest under emulation
     job.wait("terminated", timeout=PATIENCE_SECONDS)
@@ -197,21 +206,21 @@ def test_a_schedd_that_is_killed_while_the_job_ends(node: Pool) -> None:
 
 def test_a_token_that_may_not_and_one_that_may(node: Pool) -> None:
     token(node, "bob")
-    node.root("pkill -HUP -f ledge_recorder")
+    node.root(f"pkill -HUP -f '{RECORDER}'")
     node.run_as("bob", "condor_submit -terse /dev/stdin", stdin="executable=/bin/true\nqueue\n")
     job = running_job(node, "leave_in_queue = true\n")
     finish(node, job)
     assert "QUEUE_SUPER_USERS" in node.root(f"tail -3 {LOG}").stdout
     assert node.root(f"ls {SPOOL}").stdout.count(".final") >= 1
     token(node, "ledge")
-    node.root("pkill -HUP -f ledge_recorder")
+    node.root(f"pkill -HUP -f '{RECORDER}'")
     await_ad(job, lambda ad: reading(ad, "Ledge") == "final")
     assert ".final" not in node.root(f"ls {SPOOL}").stdout
 
 
 def test_without_the_recorder_jobs_go_on_and_figures_wait(node: Pool) -> None:
     node.root("condor_off -daemon ledge_recorder")
-    node.root("while pgrep -f ledge_recorder >/dev/null; do sleep 0.2; done", timeout=60)
+    await_end(node, RECORDER)
     job = running_job(node, "leave_in_queue = true\n")
     ad = finish(node, job)
     assert (reading(ad, "LedgeUsage"), reading(ad, "Ledge")) == ("final", "None")
