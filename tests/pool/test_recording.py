@@ -207,7 +207,6 @@ def test_a_schedd_that_is_killed_while_the_job_ends(node: Pool) -> None:
 def test_a_token_that_may_not_and_one_that_may(node: Pool) -> None:
     token(node, "bob")
     node.root(f"pkill -HUP -f '{RECORDER}'")
-    node.run_as("bob", "condor_submit -terse /dev/stdin", stdin="executable=/bin/true\nqueue\n")
     job = running_job(node, "leave_in_queue = true\n")
     finish(node, job)
     assert "QUEUE_SUPER_USERS" in node.root(f"tail -3 {LOG}").stdout
