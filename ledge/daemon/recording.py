@@ -54,6 +54,7 @@ class Recording:
         self.interval = interval
         self.counts = {"in_time": 0, "too_late": 0, "not_written": 0}
         self._patience = PATIENCE_SECONDS
+        self._dropped = 0
 
     def begin(self, job: Job, uid: int, attributes: Attributes) -> JobRecord:
         """A job starts; `attributes` are those that it has from its start on."""
@@ -74,6 +75,16 @@ class Recording:
         self.counts["not_written"] += 1
         if self.counts["not_written"] == 1:
             self.log.write(f"figures are not recorded: {error}")
+
+    def note_dropped(self) -> None:
+        """Tell that the spool is full: when it begins, and with every thousand that is lost."""
+        dropped = sum(self.spool.dropped.values()) if self.spool is not None else 0
+        if dropped and (self._dropped == 0 or dropped // 1000 > self._dropped // 1000):
+            self.log.write(
+                f"the spool is full, {dropped} dropped so far; LedgeRecorderLog says why nothing "
+                "is delivered"
+            )
+        self._dropped = dropped
 
     def status(self) -> dict[str, object]:
         """For condor_ledge status."""
@@ -176,6 +187,7 @@ class JobRecord:
         except OSError as error:
             self.recording.note_failure(error)
             return False
+        self.recording.note_dropped()
         return True
 
 

@@ -189,6 +189,18 @@ def test_what_cannot_be_written_costs_no_job_anything(node: Node) -> None:
     assert node.recording.status()["not_written"] == 1
 
 
+def test_a_full_spool_is_told_once(node: Node) -> None:
+    node.spool.most_files = 1
+    node.sample.take()
+    for number in range(1, 4):
+        node.spool.put(job_key(number + 1, 1), {}, final=False)
+        job = node.job()
+        job.running(node.sample)
+        job.close()
+    assert node.recording.status()["dropped"] == {"start": 0, "live": 5, "final": 0}
+    assert Path(node.recording.log.path or "").read_text().count("the spool is full") == 1
+
+
 def test_nothing_is_recorded_where_nothing_is_to_be(tmp_path: Path) -> None:
     recording = Recording(Timers(), Log(str(tmp_path / "log")), None, False, 900.0)
     ended = []
