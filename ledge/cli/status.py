@@ -42,3 +42,10 @@ def _print(status: dict[str, object]) -> None:
     if status["network_problem"]:
         print(f"network traffic is not counted: {status['network_problem']}")
     print(f"jobs: {status['jobs']} running, {status['reservations']} reserved")
+    recording = status["recording"]
+    if isinstance(recording, dict) and recording["dropped"]:
+        dropped = sum(recording["dropped"].values())
+        print(
+            f"last figures: {recording['in_time']} recorded in time, {recording['too_late']} "
+            f"not; {dropped} dropped from a full spool"
+        )

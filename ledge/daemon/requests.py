@@ -31,10 +31,12 @@ from ledge.daemon.decider import Decider
 from ledge.daemon.foresight import unenforceable
 from ledge.daemon.log import Log
 from ledge.daemon.peer import Job, Peer, PeerError, Process, job_of, starter_of
-from ledge.daemon.sampling import Sample, Sampler, settled_usage
+from ledge.daemon.recording import JobRecord, Recording
+from ledge.daemon.running_job import RunningJob, group_name
+from ledge.daemon.sampling import Sampler, settled_usage
 from ledge.daemon.server import Request, RequestError, Server
 from ledge.daemon.settlement import Settlement, has_populated_leaves
-from ledge.daemon.traffic import JobTraffic, NodeTraffic
+from ledge.daemon.traffic import NodeTraffic
 from ledge.enforcement import Receipt, enforce, give_back, share_out
 from ledge.kernel.cgroup2 import Cgroup
 from ledge.launcher.order import Order, send_order
@@ -75,24 +77,6 @@ class Reservation:
             self.jobs = Cgroup.open(b"..", job.slice.fd)
 
 
-class _Wrapper(Process):
-    """The wrapper of a running job; `slice` is the job's, `name` that of the group in it."""
-
-    def __init__(self, pid: int, slice_: Cgroup, sampler: Sampler, traffic: JobTraffic) -> None:
-        """Raises OSError."""
-        super().__init__(pid)
-        self.name = _group_name(pid)
-        self.slice = Cgroup(os.dup(slice_.fd))
-        self.sampler = sampler
-        self.sample = sampler.begin(self.slice, self.name, traffic)
-        self.settled = False
-
-    def close(self) -> None:
-        super().close()
-        self.sampler.end(self.sample)
-        self.slice.close()
-
-
 class Requests:
     """Everything that ledged knows, and its answers."""
 
@@ -102,7 +86,7 @@ class Requests:
         self.log = log
         self.started = time.time()
         self.reservations: dict[int, Reservation] = {}  # by the starter's PID
-        self.wrappers: dict[tuple[int, int], _Wrapper] = {}  # by the identity of the slice
+        self.running: dict[tuple[int, int], RunningJob] = {}  # by the identity of the slice
         # By the starter's PID, what waits while a decision on its job is on its way.
         self.waiting: dict[int, deque[Request]] = {}
         # Answers with their descriptor, until the launcher has taken the order.
@@ -111,10 +95,11 @@ class Requests:
         self.counts = dict.fromkeys(_VERBS, 0)
         self.launcher_died = False
 
-    def attach(self, server: Server, decider: Decider) -> None:
+    def attach(self, server: Server, decider: Decider, recording: Recording) -> None:
         """Become part of the server's loop."""
         self.server = server
         self.decider = decider
+        self.recording = recording
         self.orders.setblocking(False)
         server.watch(self.orders.fileno(), self._order_taken)
         self.sampler.attach(server)
@@ -260,26 +245,31 @@ class Requests:
         attributes = {**isolation_attributes(plan.namespaces), **_receipt_attributes(receipt)}
         # Before the attributes: what the wrapper is to do if the launcher fails, and the name of
         # the group, which it may not know (its own PID is another in a PID namespace).
-        name = _group_name(request.peer.pid)
+        name = group_name(request.peer.pid)
         body = b"%s %s\n%s" % (plan.on_failure.encode(), name, _lines(attributes))
-        self._order(request, job, plan, body)
+        record = self.recording.begin(job, request.peer.uid, attributes)
+        self._order(request, job, plan, body, record)
         self.log.write(f"{reservation.name}: launched for the wrapper {request.peer.pid}")
 
-    def _order(self, request: Request, job: Job, plan: Plan, answer: bytes) -> None:
+    def _order(
+        self, request: Request, job: Job, plan: Plan, answer: bytes, record: JobRecord
+    ) -> None:
         """Have the launcher start the job; the answer waits until it has taken the order."""
         peer = request.peer
-        wrapper = _Wrapper(peer.pid, job.slice, self.sampler, self.traffic.begin(job.slice))
+        running = RunningJob(
+            peer.pid, job.slice, self.sampler, self.traffic.begin(job.slice), record
+        )
         theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fds = (ours.fileno(), peer.pidfd, peer.proc, job.scope)
         try:
-            send_order(self.orders, Order(peer.pid, peer.uid, wrapper.name, plan, fds))
+            send_order(self.orders, Order(peer.pid, peer.uid, running.name, plan, fds))
         except OSError:
-            wrapper.close()
+            running.close()
             theirs.close()
             raise
         finally:
             ours.close()
-        self._note_wrapper(job, wrapper)
+        self._note_running(job, running)
         self.ordered.append((request, answer, theirs))
 
     def _order_taken(self) -> None:
@@ -293,47 +283,33 @@ class Requests:
 
     def _check_alone(self, job: Job) -> None:
         """One job at a time in a slice: what is in there must not get itself started anew."""
-        wrapper = self.wrappers.get(job.identity())
-        if wrapper is not None and wrapper.lives():
+        running = self.running.get(job.identity())
+        if running is not None and running.lives():
             raise PeerError("a job of this slice is running")
-        if wrapper is None and has_populated_leaves(job.slice):
+        if running is None and has_populated_leaves(job.slice):
             raise PeerError("a job of this slice is running since before ledged was started")
 
-    def _note_wrapper(self, job: Job, wrapper: _Wrapper) -> None:
+    def _note_running(self, job: Job, running: RunningJob) -> None:
         identity = job.identity()
-        earlier = self.wrappers.pop(identity, None)
+        earlier = self.running.pop(identity, None)
         if earlier is not None:
             self._wrapper_ended(identity, earlier)
-        self.wrappers[identity] = wrapper
-        self.server.watch(wrapper.pidfd, lambda: self._wrapper_ended(identity, wrapper))
+        self.running[identity] = running
+        self.server.watch(running.pidfd, lambda: self._wrapper_ended(identity, running))
 
-    def _wrapper_ended(self, identity: tuple[int, int], wrapper: _Wrapper) -> None:
+    def _wrapper_ended(self, identity: tuple[int, int], running: RunningJob) -> None:
         """With the wrapper the job has ended; where it could not settle, its group is left."""
-        if self.wrappers.get(identity) is wrapper:
-            del self.wrappers[identity]
-        self.server.forget(wrapper.pidfd)
-        self._note_unsettled(wrapper)
+        if self.running.get(identity) is running:
+            del self.running[identity]
+        self.server.forget(running.pidfd)
+        last_words = running.last_words()
+        if last_words:
+            self.log.write(last_words)
         try:
-            self._clear(Settlement(wrapper.slice, wrapper.name))
+            self._clear(Settlement(running.slice, running.name))
         except OSError:
             pass  # it has settled, or the slice has gone, or init will see that it is alone
-        wrapper.close()
-
-    def _note_unsettled(self, wrapper: _Wrapper) -> None:
-        """Log what is known of a job whose wrapper was killed: the sampled figures, and of when."""
-        if wrapper.settled:
-            return
-        self.sampler.take_last(wrapper.sample)
-        usage = wrapper.sample.usage()
-        if usage is None or wrapper.sample.taken is None:
-            return
-        age = time.monotonic() - wrapper.sample.taken
-        figures = [f"{name}={value}" for name, value in usage.figures.items() if value is not None]
-        figures += [f"OomLevel={usage.oom_level}"] if usage.oom_level else []
-        self.log.write(
-            f"the wrapper {wrapper.pid} has gone without settling; sampled {age:.1f} s before: "
-            + ", ".join(figures)
-        )
+        running.close()
 
     def _clear(self, settlement: Settlement) -> None:
         try:
@@ -358,9 +334,10 @@ class Requests:
             reservation = self.reservations.get(job.starter.pid)
             if reservation is not None and reservation.jobs is not None:
                 give_back(job.slice)
-            settlement = Settlement(job.slice, _group_name(request.peer.pid))
-            sample = self._note_settled(job)
-            traffic = (sample and sample.traffic) or self.traffic.of(job.slice)
+            settlement = Settlement(job.slice, group_name(request.peer.pid))
+            running = self._note_settled(job)
+            record = running.record if running else self.recording.begin(job, request.peer.uid, {})
+            traffic = running.traffic if running else self.traffic.of(job.slice)
         except FileNotFoundError:
             usage = Usage("none")
             usage.miss("all", "the job had no control group of its own")
@@ -368,28 +345,36 @@ class Requests:
             return
         finally:
             job.close()
-        self._continue(request, settlement, lambda: settled_usage(settlement.root, sample, traffic))
+        sample = running.sample if running else None
 
-    def _note_settled(self, job: Job) -> Sample | None:
-        wrapper = self.wrappers.get(job.identity())
-        if wrapper is None:
-            return None
-        wrapper.settled = True
-        return wrapper.sample
+        def answer() -> None:
+            usage = settled_usage(settlement.root, sample, traffic)
+            body = _lines(usage_attributes(usage))
+            record.settled(usage, lambda: request.answer("done", body))
+
+        self._continue(request, settlement, answer)
+
+    def _note_settled(self, job: Job) -> RunningJob | None:
+        """None for a job that was launched before ledged was started anew."""
+        running = self.running.get(job.identity())
+        if running is not None:
+            running.settled = True
+        return running
 
     def _continue(
-        self, request: Request, settlement: Settlement, read: Callable[[], Usage]
+        self, request: Request, settlement: Settlement, answer: Callable[[], None]
     ) -> None:
+        """Answer when the job's last process has gone. Its group is removed after the reading."""
         try:
             if settlement.empty() or settlement.late():
-                request.answer("done", _lines(usage_attributes(read())))
+                answer()
                 self._remove(settlement)
                 return
         except OSError as error:
             settlement.close()
             self._refuse(request, f"cannot read the control group: {error.strerror}")
             return
-        self.server.later(_PAUSE_SECONDS, lambda: self._continue(request, settlement, read))
+        self.server.later(_PAUSE_SECONDS, lambda: self._continue(request, settlement, answer))
 
     def _remove(self, settlement: Settlement) -> None:
         if settlement.remove() or settlement.late():
@@ -404,12 +389,13 @@ class Requests:
             "version": __version__,
             "started": int(self.started),
             "reservations": len(self.reservations),
-            "jobs": len(self.wrappers),
+            "jobs": len(self.running),
             "connections": len(self.server.connections),
             "requests": self.counts,
             "policy": self.decider.policy,
             "policy_problem": self.decider.problem,
             "network_problem": self.traffic.problem,
+            "recording": self.recording.status(),
         }
         request.answer("done", json.dumps(status).encode())
 
@@ -432,10 +418,6 @@ def _foreseen(starter: Process, plan: Plan) -> str:
 def _cannot_be_enforced(lacking: dict[str, str]) -> str:
     reasons = "; ".join([f"{name}: {why}" for name, why in lacking.items()])
     return f"limits that cannot be enforced: {reasons}"
-
-
-def _group_name(wrapper: int) -> bytes:
-    return b"ledge-%d" % wrapper
 
 
 def _is_wrapper(peer: Peer) -> bool:

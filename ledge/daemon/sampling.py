@@ -39,11 +39,13 @@ class Sample:
     """The last reading of one job's control group `name` in its slice, and when it was taken.
 
     `taken` is of time.monotonic(), None before the first reading; `readings` is how many there
-    were. Of all of them the text of memory.stat is kept that had the most anon and shmem.
+    were. Of all of them the text of memory.stat is kept that had the most anon and shmem. `then` is
+    called with it after every reading that the sampler takes.
     """
 
     __slots__ = (
-        "name", "slice", "traffic", "taken", "texts", "readings", "_files", "_peak", "_peak_text",
+        "name", "slice", "traffic", "then", "taken", "texts", "readings", "_files", "_peak",
+        "_peak_text",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +54,7 @@ class Sample:
         self.slice = slice_
         self.name = name
         self.traffic = traffic
+        self.then: Callable[[Sample], None] = lambda sample: None
         self.taken: float | None = None
         self.texts: dict[str, bytes | None] = {}
         self.readings = 0
@@ -146,9 +149,16 @@ class Sampler:
         self.server = server
         server.later(INTERVAL_SECONDS, self._begin_round)
 
-    def begin(self, slice_: Cgroup, name: bytes, traffic: JobTraffic | None = None) -> Sample:
-        """A sample that is taken until end()."""
+    def begin(
+        self,
+        slice_: Cgroup,
+        name: bytes,
+        traffic: JobTraffic | None = None,
+        then: Callable[[Sample], None] = lambda sample: None,
+    ) -> Sample:
+        """A sample that is taken until end(); `then` is called with it after every reading."""
         sample = Sample(slice_, name, self.files, traffic)
+        sample.then = then
         self.running[id(sample)] = sample
         return sample
 
@@ -171,6 +181,7 @@ class Sampler:
             sample = self.running.get(key)
             if sample is not None:  # else its job has ended meanwhile
                 self._take(sample, sample.take)
+                sample.then(sample)
         if len(left) > _AT_ONCE:
             self.server.later(_PAUSE_SECONDS, lambda: self._go_on(left[_AT_ONCE:]))
 

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import fcntl
 import os
+import pwd
 import resource
 import signal
 import socket
@@ -16,12 +17,14 @@ from ledge.client import SOCKET
 from ledge.daemon.decider import Decider
 from ledge.daemon.hardening import harden
 from ledge.daemon.log import Log
+from ledge.daemon.recording import Recording
 from ledge.daemon.requests import Requests
 from ledge.daemon.server import Server
 from ledge.daemon.traffic import NodeTraffic
 from ledge.errors import LedgeError
 from ledge.kernel import syscalls
 from ledge.kernel.signalfd import open_signals, read_signals
+from ledge.recorder.spool import Spool, make_spool
 
 _SIGNALS = {signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGINT}
 _BACKLOG = 1024
@@ -60,7 +63,7 @@ def serve(arguments: list[str], order_socket: _socket.socket) -> None:
     requests = Requests(orders, traffic, log)
     server = Server(_listen(options.socket), requests.admit, requests.handle, log)
     decider = Decider(options.policy, log.write, server.watch)
-    requests.attach(server, decider)
+    requests.attach(server, decider, _recording(options, server, log))
     _write_choice(directory, decider.without_daemon, log)
     watch = _Watch(server, decider, log, signals, directory)
     server.watch(signals, watch.signalled)
@@ -124,7 +127,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--local-networks", metavar="NETWORK", nargs="*", default=[], help="as 10.0.0.0/8"
     )
+    parser.add_argument("--usage-ad", action="store_true", help="LedgeUsage, by the starter")
+    parser.add_argument("--spool", metavar="DIRECTORY", help="Ledge, by the recorder")
+    parser.add_argument("--recorder", metavar="USER", default="condor", help="whose the spool is")
+    parser.add_argument("--record-interval", metavar="SECONDS", type=float, default=900.0)
     return parser
+
+
+def _recording(options: argparse.Namespace, server: Server, log: Log) -> Recording:
+    spool = None
+    try:
+        if options.spool:
+            user = pwd.getpwnam(options.recorder)
+            make_spool(options.spool, user.pw_uid, user.pw_gid)
+            spool = Spool(options.spool)
+    except KeyError:
+        raise StartError(f"there is no user {options.recorder}", "LEDGE_RECORDER_USERID") from None
+    except OSError as error:
+        raise StartError(f"{options.spool}: {error.strerror}") from None
+    return Recording(server, log, spool, options.usage_ad, options.record_interval)
 
 
 def _log(options: argparse.Namespace) -> Log:

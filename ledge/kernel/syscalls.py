@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import _ctypes
 from errno import ENOSYS
-from posix import O_CLOEXEC, strerror, uname
+from posix import O_CLOEXEC, O_NONBLOCK, strerror, uname
 from sys import byteorder
 
 TYPE_CHECKING = False  # what is imported below costs every job some ms
@@ -127,6 +127,8 @@ _setns = _function("setns", 2)
 _signalfd = _function("signalfd", 3)
 _capset = _function("capset", 2)
 _personality = _function("personality", 1)
+_inotify_init1 = _function("inotify_init1", 1)
+_inotify_add_watch = _function("inotify_add_watch", 3)
 
 
 def _checked(result: int, filename: bytes | None = None) -> int:
@@ -186,6 +188,16 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
         for word in (effective, permitted, inheritable)
     )
     _checked(_capset(header, b"".join([word.to_bytes(4, byteorder) for word in words])))
+
+
+def inotify_init() -> int:
+    """inotify_init1(2): a close-on-exec descriptor that does not wait."""
+    return _checked(_inotify_init1(O_CLOEXEC | O_NONBLOCK))
+
+
+def inotify_add_watch(fd: int, path: bytes, mask: int) -> None:
+    """inotify_add_watch(2)."""
+    _checked(_inotify_add_watch(fd, path, mask), path)
 
 
 def personality(persona: int) -> None:

@@ -33,7 +33,7 @@ NUMBERS = itertools.count(1)
 
 # What no two runs of a job have in common: names of attributes, and why.
 VOLATILE_ATTRIBUTES = (
-    (r"ChirpLedge\w+", "the plugin's own"),
+    (r"(Chirp)?Ledge\w+", "the plugin's own"),
     (r"\w*(Time|Mtime|Date|Duration|Renewal|Done|Started|Finished)", "when and how long"),
     (r"EnteredCurrentStatus|JobCoolDownExpiration|\w*StatsLifetimeStarter|DAG_Stats", "likewise"),
     (r"\w*(Cpu|Usage|Size|SizeMB|Kbytes|Block(Read|Write)s)(_RAW)?", "usage, sampled"),
