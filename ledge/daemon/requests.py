@@ -38,6 +38,7 @@ from ledge.daemon.server import Request, RequestError, Server
 from ledge.daemon.settlement import Settlement, has_populated_leaves
 from ledge.daemon.traffic import NodeTraffic
 from ledge.enforcement import Receipt, enforce, give_back, share_out
+from ledge.errors import LedgeError
 from ledge.kernel.cgroup2 import Cgroup
 from ledge.launcher.order import Order, send_order
 from ledge.plan import Plan
@@ -410,8 +411,8 @@ def _foreseen(starter: Process, plan: Plan) -> str:
     """Why the job will not run here, for the hook that can still hold it."""
     try:
         lacking = unenforceable(starter, plan.limits) if plan.on_failure == "refuse" else {}
-    except OSError:
-        return ""  # the starter has gone, and nobody hears
+    except (OSError, ValueError, LedgeError):
+        return ""  # what cannot be foreseen shows at the launch
     return _cannot_be_enforced(lacking) if lacking else ""
 
 

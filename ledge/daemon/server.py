@@ -252,7 +252,14 @@ class Server:
                 else:
                     key.data()
             for action in self._due():
-                action()
+                self._act(action)
+
+    def _act(self, action: Callable[[], None]) -> None:
+        """One job's bad luck must not be every job's; what waits for an answer goes on without."""
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001
+            self.log.write(f"internal error: {type(error).__name__}: {error}")
 
     def attend(self, connection: Connection) -> None:
         """Wait for what the connection can do next: send the rest, or hear more."""
