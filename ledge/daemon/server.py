@@ -258,7 +258,7 @@ class Server:
         """One job's bad luck must not be every job's; what waits for an answer goes on without."""
         try:
             action()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # see above
             self.log.write(f"internal error: {type(error).__name__}: {error}")
 
     def attend(self, connection: Connection) -> None:

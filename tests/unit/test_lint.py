@@ -16,6 +16,7 @@ LEDGE = sorted((ROOT / "ledge").rglob("*.py"))
 HOOKS = sorted(path for path in (ROOT / "hooks").iterdir() if path.is_file())
 # Where a program, or a daemon's work for one client, comes to an end whatever happened.
 EDGES = {
+    "ledge/daemon/server.py": "_act",
     "ledge/wrapper.py": "main",
     "ledge/prepare_job.py": "main",
     "ledge/cli/__init__.py": "main",
