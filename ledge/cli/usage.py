@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
@@ -41,12 +42,22 @@ def main(options: argparse.Namespace) -> int:
     ads = _from_htcondor(options.job, options.name) if by_id else read_ads(options.job)
     ledgers = _distinct([_ledger(ad, options) for ad in ads])
     if options.json:
-        print(json.dumps([_as_json(ledger) for ledger in ledgers], indent=2))
+        text = json.dumps([_as_json(ledger) for ledger in ledgers], indent=2)
     elif len(ledgers) == 1:
-        print(table(ledgers[0], time.time()))
+        text = table(ledgers[0], time.time())
     else:
-        print(overview(ledgers))
+        text = overview(ledgers)
+    _print(text)
     return int(all(ledger.source is None for ledger in ledgers))
+
+
+def _print(text: str) -> None:
+    """To standard output, of which head(1) and less(1) may not want to read all."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python would flush it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _from_htcondor(job: str, schedd: str | None) -> list[bytes]:

@@ -7,12 +7,14 @@ the user's credentials as the user is used to, and can be stopped.
 from __future__ import annotations
 
 import subprocess
+import textwrap
 
 from ledge.errors import LedgeError
 
 # A cluster's history is read backwards until that many jobs are found.
 MOST_JOBS = 1000
 _PATIENCE_SECONDS = 120.0
+_LONGEST_WORDS = 300  # condor_q explains at length
 
 
 def queued(job: str, schedd: str | None) -> bytes:
@@ -45,6 +47,7 @@ def _output(*command: str) -> bytes:
         problem = f"{name} did not answer within {_PATIENCE_SECONDS:.0f} s"
         raise LedgeError(problem, "is the schedd up?") from None
     if result.returncode != 0:
-        words = result.stderr.decode("utf-8", "replace").strip() or "it said nothing"
+        words = result.stderr.decode("utf-8", "replace").partition("Extra Info:")[0].strip()
+        words = textwrap.shorten(words, _LONGEST_WORDS) or "it said nothing"
         raise LedgeError(f"{name} failed (exit status {result.returncode}): {words}")
     return result.stdout

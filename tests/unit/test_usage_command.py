@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -311,6 +313,32 @@ def test_what_is_no_ad(arguments: tuple[str, ...], ad: str, words: str) -> None:
     result = usage_command(*arguments, ad=ad)
     assert result.stderr.startswith(f"condor_ledge usage: {words}")
     assert result.returncode == 125
+
+
+def test_nobody_reads_all_of_it(tmp_path: Path) -> None:
+    (tmp_path / "job.ad").write_text(FULL)
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "ledge", "usage", str(tmp_path / "job.ad")]
+    with os.fdopen(writer, "wb") as output:
+        result = subprocess.run(
+            command, cwd=SOURCE_ROOT, stdout=output, stderr=subprocess.PIPE, timeout=30
+        )
+    assert (result.stderr, result.returncode) == (b"", 0)
+
+
+def test_what_condor_q_says_when_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The words of condor_q 25.14.1 without a schedd, and the beginning of its explanation.
+    words = "Error: CEDAR:6001:Failed to connect to <127.0.0.1:9618>"
+    (tmp_path / "condor_q").write_text(
+        f"#!/bin/sh\nprintf '\\n{words}\\n\\nExtra Info: You probably saw this' >&2\nexit 1\n"
+    )
+    (tmp_path / "condor_q").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = usage_command("12.3")
+    assert result.stderr == f"condor_ledge usage: condor_q failed (exit status 1): {words}\n"
 
 
 def test_values_that_are_none() -> None:
