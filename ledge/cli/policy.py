@@ -11,7 +11,7 @@ import re
 import select
 import sys
 
-from ledge.errors import LedgeError
+from ledge.cli.ads import read_ads
 from ledge.plan import Mount
 from ledge.policy.decision import Decision
 from ledge.policy.document import read_policy
@@ -21,8 +21,6 @@ from ledge.policy.keys import KEYS
 from ledge.policy.model import MOUNTS
 
 POLICY_FILE = "/etc/condor-ledge/policy.yaml"
-
-_OTHER_FORMATS = (b"[", b"{", b"<")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -64,8 +62,8 @@ def explain(options: argparse.Namespace) -> int:
 
     Raises LedgeError.
     """
-    machine_ad = _read_ads(options.machine_ad)[0] if options.machine_ad else b""
-    job_ads = _read_ads(options.job_ad)
+    machine_ad = read_ads(options.machine_ad)[0] if options.machine_ad else b""
+    job_ads = read_ads(options.job_ad)
     evaluator = Evaluator(options.policy)
     try:
         decisions = [_decided(evaluator, token, ad, machine_ad) for token, ad in enumerate(job_ads)]
@@ -85,25 +83,6 @@ def _decided(evaluator: Evaluator, token: int, job_ad: bytes, machine_ad: bytes)
         select.select([evaluator], [], [])
         decisions.update(evaluator.receive())
     return decisions[token]
-
-
-def _read_ads(path: str) -> list[bytes]:
-    """The ads of a file, which empty lines separate. Raises LedgeError."""
-    try:
-        if path == "-":
-            text = sys.stdin.buffer.read()
-        else:
-            with open(path, "rb") as file:
-                text = file.read()
-    except OSError as error:
-        raise LedgeError(f"{path}: {error.strerror}") from None
-    if text.lstrip().startswith(_OTHER_FORMATS):
-        remedy = "condor_q -long and condor_status -long print it"
-        raise LedgeError(f"{path}: not an ad in the long format", remedy)
-    ads = [ad for ad in re.split(rb"\n[ \t\r]*\n", text) if ad.strip()]
-    if not ads:
-        raise LedgeError(f"{path}: there is no ad in it")
-    return ads
 
 
 def _job_id(ad: bytes) -> str:

@@ -7,6 +7,7 @@ either is looked for in the slot's ad and, where it has none, in the job's.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from ledge.policy.errors import ExpressionError, PolicyError
@@ -163,6 +164,36 @@ class Scope:
             return _shortened(str(self.job.lookup(attribute)))
         except KeyError:
             return None
+
+
+def constants(text: bytes, wanted: Callable[[str], bool]) -> dict[str, object]:
+    """Those attributes of an ad in the old ("long") format that are wanted and constant.
+
+    Numbers, strings, booleans and, for ads, dictionaries of these; whatever is undefined, an
+    error, a list, or an expression of other attributes is left out. Raises ExpressionError.
+    """
+    ad = _ad(text, "the job ad")
+    return _members(ad, [name for name in ad if wanted(name)])
+
+
+def _members(ad: Any, names: list[str]) -> dict[str, object]:
+    classad2 = _classad2()
+    found: dict[str, object] = {}
+    for name in names:
+        try:
+            tree, value = ad.lookup(name), ad.eval(name)
+            # Nothing is named as [""].
+            constant = not any(ad.externalRefs(tree) + ad.internalRefs(tree))
+        except (classad2.ClassAdException, ValueError, OverflowError):
+            continue
+        if isinstance(value, classad2.ClassAd):
+            found[name] = _members(value, list(value.keys()))
+        # Undefined and error are numbers to Python, see Scope._plain.
+        elif constant and isinstance(value, (int, float, str)) and not isinstance(
+            value, classad2.Value
+        ):
+            found[name] = value
+    return found
 
 
 def described(value: object) -> str:
