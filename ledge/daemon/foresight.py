@@ -8,10 +8,9 @@ CPU is free), or shows only when it is written, is told at the launch (ledge/enf
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 
-from ledge.daemon.peer import PeerError, Process, mount_point
+from ledge.daemon.peer import PeerError, Process, mount_point, scratch_device
 from ledge.delegation import delegated_unit, groups_above
 from ledge.enforcement import missed_by_io_max
 from ledge.errors import LedgeError
@@ -39,15 +38,14 @@ def unenforceable(starter: Process, limits: Limits) -> dict[str, str]:
 
     Raises OSError if the starter has gone.
     """
-    wanted = [name for name in limits.wanted() if name in _FILES]
-    reasons = _absent(starter, {_FILES[name] for name in wanted})
-    if any(name.startswith("io_") for name in wanted) and "io.max" not in reasons:
+    files = {_FILES[name] for name in limits.wanted() if name in _FILES}
+    reasons = _absent(starter, files) if files else {}
+    if "io.max" in files and "io.max" not in reasons:
         reasons.update(_not_at_this_disk(starter, limits))
-    cpus = len(usable_cpus())
-    if (limits.exclusive_cpus or 0) > cpus:
-        reasons["cpuset.cpus"] = (
-            f"exclusive CPUs wanted {limits.exclusive_cpus}, but the node has {cpus}"
-        )
+    count = limits.exclusive_cpus
+    cpus = len(usable_cpus()) if count is not None else 0
+    if count is not None and count > cpus:
+        reasons["cpuset.cpus"] = f"exclusive CPUs wanted {count}, but the node has {cpus}"
     return reasons
 
 
@@ -71,9 +69,7 @@ def absent(group: Cgroup, files: set[str]) -> dict[str, str]:
 
 
 def _not_at_this_disk(starter: Process, limits: Limits) -> dict[str, str]:
-    # The starter's working directory is the scratch directory.
-    device = os.stat("cwd", dir_fd=starter.proc).st_dev
-    scratch = file_system_on(os.major(device), os.minor(device))
+    scratch = file_system_on(*scratch_device(starter))
     try:
         disk_of(scratch)
     except LedgeError as error:

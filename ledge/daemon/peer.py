@@ -117,6 +117,12 @@ def starter_of(process: Process) -> Process:
     raise PeerError(f"a child of {name} and not of HTCondor's starter")
 
 
+def scratch_device(starter: Process) -> tuple[int, int]:
+    """Major and minor of what the scratch directory, the starter's own, lies on. Raises OSError."""
+    device = os.stat("cwd", dir_fd=starter.proc).st_dev
+    return os.major(device), os.minor(device)
+
+
 def job_of(peer: Peer) -> Job:
     """What the peer is the wrapper of. Raises PeerError if it is none, OSError if it has gone.
 

@@ -17,7 +17,6 @@ the kernel knows.
 from __future__ import annotations
 
 import json
-import os
 import socket
 import time
 from collections import deque
@@ -30,7 +29,7 @@ from ledge.classads import attribute, string
 from ledge.daemon.decider import Decider
 from ledge.daemon.foresight import unenforceable
 from ledge.daemon.log import Log
-from ledge.daemon.peer import Job, Peer, PeerError, Process, job_of, starter_of
+from ledge.daemon.peer import Job, Peer, PeerError, Process, job_of, scratch_device, starter_of
 from ledge.daemon.recording import JobRecord, Recording
 from ledge.daemon.running_job import RunningJob, group_name
 from ledge.daemon.sampling import Sampler, settled_usage
@@ -237,7 +236,7 @@ class Requests:
         self, request: Request, job: Job, reservation: Reservation, plan: Plan
     ) -> None:
         self._check_alone(job)
-        receipt = self._limit(job, plan)
+        receipt = enforce(job.slice, plan.limits, scratch_device(job.starter))
         reservation.note_cpus(job, receipt)
         lacking = {k: why for k, why in receipt.not_enforced.items() if k not in _ADVISORY}
         if lacking and plan.on_failure == "refuse":
@@ -321,11 +320,6 @@ class Requests:
             self._remove(settlement)
         else:
             self.server.later(_PAUSE_SECONDS, lambda: self._clear(settlement))
-
-    def _limit(self, job: Job, plan: Plan) -> Receipt:
-        # The starter's working directory is the scratch directory.
-        scratch = os.stat("cwd", dir_fd=job.starter.proc).st_dev
-        return enforce(job.slice, plan.limits, (os.major(scratch), os.minor(scratch)))
 
     # ---- settle
 

@@ -50,9 +50,12 @@ def node(ledge_pool: Pool) -> Iterator[Pool]:
     ledge_pool.remove_all_jobs()
 
 
-def running_job(pool: Pool) -> Job:
-    """A job that has begun and waits at a gate in its working directory."""
-    job = pool.submit(shell(GATE))
+def running_job(pool: Pool, more: str = "", before: str = "") -> Job:
+    """A job that has begun and waits at a gate in its working directory.
+
+    `more` are lines of its description, `before` is what its shell does first.
+    """
+    job = pool.submit(shell(before + GATE, more))
     job.wait("executing")
     pool.root(f"until [ -e {job.path('running')} ]; do sleep 0.2; done", timeout=60)
     return job

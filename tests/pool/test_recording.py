@@ -9,10 +9,11 @@ from typing import Any, Callable
 
 import pytest
 
+from tests.pool import test_ledged
 from tests.pool.condor import CONFIG_DIRECTORY, Pool
 from tests.pool.conftest import SOURCE_ROOT
 from tests.pool.job import Job
-from tests.pool.test_ledged import await_ledged, ledged_pid
+from tests.pool.test_ledged import await_ledged, finish, ledged_pid
 from tests.pool.test_pool import shell
 
 CONFIGURATION = """LEDGE_USAGE = True
@@ -27,7 +28,6 @@ LOG = "/var/log/condor/LedgeRecorderLog"
 CHIRP = "/usr/libexec/condor/condor_chirp"
 # A job that shows what is recorded of it: half a second of work, and then it waits.
 WORK = "i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done; "
-GATE = WORK + "touch running; while [ ! -e gate ]; do sleep 0.2; done; exit 7"
 PATIENCE_SECONDS = 120.0
 # Patterns for pgrep -f that do not match the shell that runs it.
 WRAPPER = "[c]ondor-ledge/job_wrapper"
@@ -95,18 +95,7 @@ def await_end(pool: Pool, pattern: str) -> None:
 
 
 def running_job(pool: Pool, more: str = "") -> Job:
-    job = pool.submit(shell(GATE, more))
-    job.wait("executing")
-    pool.root(f"until [ -e {job.path('running')} ]; do sleep 0.2; done", timeout=60)
-    return job
-
-
-def finish(pool: Pool, job: Job) -> dict[str, Any]:
-    pool.root(f"touch {job.path('gate')}")
-    job.wait("terminated", timeout=PATIENCE_SECONDS)
-    ad = job.ad()
-    assert ad["ExitCode"] == 7
-    return ad
+    return test_ledged.running_job(pool, more, WORK)
 
 
 def test_while_it_runs_and_at_the_end(node: Pool) -> None:
