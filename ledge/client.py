@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Callable
 
 SOCKET = "/run/condor-ledge/socket"
+WITHOUT_DAEMON = "/run/condor-ledge/without_daemon"
 VERSION = 1
 # ledged may be about to start, with HTCondor or anew after a crash (MASTER_BACKOFF_CONSTANT, 9 s).
 PATIENCE_SECONDS = 30.0
@@ -146,6 +147,19 @@ def persistently(ask: Callable[[Connection], Answer], patience_seconds: float) -
             if monotonic() > deadline:
                 raise
         sleep(_PAUSE_SECONDS)
+
+
+def choice_without_daemon() -> str:
+    """What the admin wants while ledged does not answer: hold, requeue or run.
+
+    ledged leaves the policy's word there. Where it never ran, nobody said that jobs may run
+    without it.
+    """
+    try:
+        with open(WITHOUT_DAEMON, "rb", buffering=0) as file:
+            return file.read(16).decode("ascii", "replace").strip()
+    except OSError:
+        return "hold"
 
 
 def _unavailable(detail: str) -> UnavailableError:

@@ -5,9 +5,10 @@
      +- PolicyError       the admin: the policy is wrong (ledge/policy/errors.py)
      +- IsolationError    the admin: the kernel or the node refused a step of the plan
      +- NotEnforced       the admin: a limit cannot be had on this node, or not now
-     +- NoCpusError       the admin: no CPUs are left for one job alone (ledge/cpusets.py)
+     +- NoCpusError       the admin: no CPUs are left for one job alone (ledge/limits/cpusets.py)
      +- NoDiskError       the admin: no disk takes a limit (ledge/kernel/block_devices.py)
      +- StartError        the admin: ledged cannot be started (ledge/daemon/service.py)
+     +- SettingsError     the admin: a setting of HTCondor's configuration (ledge/settings.py)
      +- UnavailableError  the admin: ledged does not answer (ledge/client.py)
      +- PeerError         nobody: a process asks for what is not its to ask (ledge/daemon/peer.py)
      +- CommandError      the user: the job's own command cannot be executed
@@ -19,6 +20,10 @@ The wrapper's error file, `condor_ledge` and the attributes in the job ad all us
 from __future__ import annotations
 
 from errno import ENOENT
+
+TYPE_CHECKING = False  # what is imported below costs every job some ms
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class LedgeError(Exception):
@@ -71,3 +76,11 @@ class StepFailed(Exception):  # what happened, for whoever makes an error of it
         super().__init__(step, errno)
         self.step = step
         self.errno = errno
+
+
+def take_step(step: str, action: Callable[..., None], *arguments: int) -> None:
+    """Carry it out; raises StepFailed for an OSError."""
+    try:
+        action(*arguments)
+    except OSError as error:
+        raise StepFailed(step, error.errno or 0) from None

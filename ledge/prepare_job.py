@@ -18,10 +18,10 @@ input has been transferred, the job ad on standard input. HookStatusCode 1-299 h
 from __future__ import annotations
 
 import posix
-from errno import EPERM
+from errno import EACCES, ELOOP, ENOENT, ENOTDIR, EPERM
 
 from ledge.classads import attribute, literal, string
-from ledge.execution import describe_failure
+from ledge.job.execution import describe_failure
 from ledge.kernel import syscalls
 
 _TRIED_UNIVERSES = (b"5", b"11")  # vanilla, parallel: elsewhere Cmd is not what is executed
@@ -45,24 +45,28 @@ def main(alone: bool = False) -> None:
     """
     try:
         ad = _standard_input()
-        answer = _answer(ad)
+        command = command_of(ad)
+        answer = _answer(command)
         if not answer and not alone:
-            answer = _ledged_answer(ad)
+            answer = _ledged_answer(ad, command)
     except Exception as error:  # noqa: BLE001  # the outermost edge of the process
         message = f"condor-ledge could not try the executable: {type(error).__name__}: {error}"
         answer = _status_message(message)
     posix.write(1, answer.encode("utf-8", "replace"))
 
 
-def _answer(ad: bytes) -> str:
-    command = command_of(ad)
+def _answer(command: bytes | None) -> str:
     errno = trial(command) if command is not None else 0
     return refusal(command, errno) if command is not None and errno else ""
 
 
-def _ledged_answer(ad: bytes) -> str:
-    from ledge.by_daemon import choice_without_daemon
-    from ledge.client import PATIENCE_SECONDS, UnavailableError, persistently
+def _ledged_answer(ad: bytes, command: bytes | None) -> str:
+    from ledge.client import (
+        PATIENCE_SECONDS,
+        UnavailableError,
+        choice_without_daemon,
+        persistently,
+    )
 
     body = ad + b"\0" + _machine_ad()
     try:
@@ -70,9 +74,40 @@ def _ledged_answer(ad: bytes) -> str:
     except UnavailableError as error:
         return without_daemon(choice_without_daemon(), str(error))
     if answer.status == b"done":
-        return ""
+        mounts = answer.body.split(b"\0") if answer.body else []
+        if command is not None and _is_covered(command, mounts):
+            return refusal(command, ENOENT)
+        return _without_paths([path for path in mounts if path.startswith(b"/")])
     reason = answer.body.decode("utf-8", "replace")
     return f"HookStatusCode = {REFUSED}\n" + _status_message(f"condor-ledge: {reason}")
+
+
+def _is_covered(command: bytes, mounts: list[bytes]) -> bool:
+    """Whether the job will not find it: the innermost of its mounts above it begins empty.
+
+    With the wrapper alone such a job would be tried again for ever.
+    """
+    if command.startswith(posix.getcwdb() + b"/"):
+        return False
+    above = [one for one in mounts if one[:1] in b"-+" and command.startswith(one[1:] + b"/")]
+    return bool(above) and max(above, key=len).startswith(b"-")
+
+
+def _without_paths(paths: list[bytes]) -> str:
+    """The hook's answer if mounts that the job asks for need something that is not there.
+
+    Looked at as a mount looks at it: with the user's rights, and through no symbolic link.
+    """
+    for path in paths:
+        try:
+            posix.close(syscalls.openat2(path, posix.O_PATH, syscalls.RESOLVE_NO_SYMLINKS))
+        except OSError as error:
+            if error.errno in (ENOENT, ENOTDIR, EACCES, ELOOP):
+                link = "a symbolic link is in the way: name what it leads to"
+                why = link if error.errno == ELOOP else error.strerror
+                reason = f"mounts that the job asks for: {path.decode(errors='replace')}: {why}"
+                return f"HookStatusCode = {REFUSED}\n" + _status_message(f"condor-ledge: {reason}")
+    return ""
 
 
 def without_daemon(choice: str, problem: str) -> str:

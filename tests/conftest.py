@@ -20,7 +20,9 @@ from typing import Callable
 
 import pytest
 
+from ledge.job import leaf_v1
 from ledge.kernel import bpf
+from ledge.kernel.confinement import why_no_scope
 from tests.installed import install, uninstall
 from tests.kernel import cgroups
 
@@ -43,6 +45,11 @@ def _cgroup2_can_be_made() -> bool:
     except OSError:
         return False
     return True
+
+
+def _cgroup1_can_be_made() -> bool:
+    leaf = leaf_v1.make_leaf_v1() if os.geteuid() == 0 else None
+    return leaf is not None and len(leaf.groups) == len(leaf_v1.CONTROLLERS) and leaf.remove()
 
 
 def _counters_can_be_made() -> bool:
@@ -79,6 +86,10 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
         _cgroup2_can_be_made,
         "needs a mounted cgroup2 in which a group can be made: root, and cgroup2 not read-only",
     ),
+    "cgroup1": (
+        _cgroup1_can_be_made,
+        "needs the controllers memory, cpuacct, pids, blkio and freezer of cgroup version 1: root",
+    ),
     "bpf": (
         _counters_can_be_made,
         "needs eBPF: root, not in a container, and a kernel with CONFIG_CGROUP_BPF",
@@ -100,11 +111,37 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "crun": (_program("crun"), "needs crun: apt-get install crun"),
     "strace": (_program("strace"), "needs strace: apt-get install strace"),
     "ip": (_program("ip"), "needs ip(8): apt-get install iproute2"),
+    "psutil": (
+        lambda: _succeeds("/usr/bin/python3", "-I", "-c", "import psutil"),
+        "needs psutil for /usr/bin/python3: apt-get install python3-psutil",
+    ),
+    "sshd": (
+        lambda: all(_program(name)() for name in ("sshd", "ssh", "scp")),
+        "needs OpenSSH: apt-get install openssh-server openssh-client",
+    ),
+    "nft": (_program("nft"), "needs nft(8): apt-get install nftables"),
+    "landlock_scopes": (
+        lambda: not why_no_scope(),
+        "needs Landlock's scopes: Linux 6.12, and lsm=landlock,... at boot",
+    ),
     "tun": (
         lambda: os.path.exists("/dev/net/tun"),
         "needs /dev/net/tun: modprobe tun",
     ),
     "shellcheck": (_program("shellcheck"), "needs shellcheck: apt-get install shellcheck"),
+    "rpm": (_program("rpmbuild"), "needs rpmbuild: apt-get install rpm"),
+    "rpmlint": (_program("rpmlint"), "needs rpmlint: apt-get install rpmlint"),
+    "lintian": (_program("lintian"), "needs lintian: apt-get install lintian"),
+    "promtool": (_program("promtool"), "needs promtool: apt-get install prometheus"),
+    "node_exporter": (
+        _program("prometheus-node-exporter"),
+        "needs node_exporter: apt-get install prometheus-node-exporter",
+    ),
+    "mandoc": (_program("mandoc"), "needs mandoc: apt-get install mandoc"),
+    "overlay": (
+        lambda: os.geteuid() == 0 and "overlay" in Path("/proc/filesystems").read_text(),
+        "needs root and overlayfs: modprobe overlay",
+    ),
     # The fixture makes the pool, and says itself what is missing; this only puts its tests last.
     "pool": (lambda: True, ""),
 }

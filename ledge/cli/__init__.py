@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from ledge import __version__
-from ledge.cli import policy, run, status, usage
+from ledge.cli import doctor, enter, metrics, policy, ps, run, status, top, usage
 from ledge.errors import LedgeError
 
 
@@ -20,7 +20,12 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_parser(subparsers)
     policy.add_parser(subparsers)
     status.add_parser(subparsers)
+    ps.add_parser(subparsers)
+    enter.add_parser(subparsers)
     usage.add_parser(subparsers)
+    doctor.add_parser(subparsers)
+    top.add_parser(subparsers)
+    metrics.add_parser(subparsers)
     options = parser.parse_args(arguments)
     try:
         exit_status: int = options.main(options)

@@ -12,12 +12,12 @@ import select
 import sys
 
 from ledge.cli.ads import read_ads
-from ledge.plan import Mount
+from ledge.plan.plan import Mount
 from ledge.policy.decision import Decision
 from ledge.policy.document import read_policy
 from ledge.policy.errors import PolicyError
 from ledge.policy.evaluator import Evaluator, read_file
-from ledge.policy.keys import KEYS
+from ledge.policy.keys import AMOUNTS, KEYS
 from ledge.policy.model import MOUNTS
 
 POLICY_FILE = "/etc/condor-ledge/policy.yaml"
@@ -108,6 +108,11 @@ def _print(decision: Decision) -> None:
 
 
 def _described(mount: Mount) -> str:
-    if mount.kind != "bind":
-        return f"{mount.kind} {mount.target}"
-    return f"{mount.source} at {mount.target}{', read-only' if mount.read_only else ''}"
+    over = {"bind": f"{mount.source} at ", "overlay": f"overlay over {mount.source} at "}
+    further = [", read-only"] if mount.read_only else []
+    further += [", no set-uid programs"] if mount.nosuid else []
+    for name, key in AMOUNTS.items():
+        amount = getattr(mount, name)
+        if amount is not None:
+            further.append(f", {key.shown(amount)}{' inodes' if name == 'inodes' else ''}")
+    return over.get(mount.kind, f"{mount.kind} ") + mount.target + "".join(further)

@@ -18,22 +18,24 @@ from collections.abc import Mapping
 from errno import ENOENT
 from typing import IO, TYPE_CHECKING
 
-from ledge.attributes import isolation_attributes, usage_attributes
 from ledge.classads import literal
-from ledge.descriptors import hold_standard_streams
 from ledge.errors import CommandError, IsolationError, LedgeError
-from ledge.execution import describe_failure
-from ledge.in_process import prepared, start
-from ledge.inheritance import Inheritance, hold_signals, inherited
-from ledge.init import Launch
-from ledge.leaf_v1 import make_leaf_v1
-from ledge.monitor import Ending, end_as
-from ledge.plan import Plan
-from ledge.plan_file import load_plan
-from ledge.settle import measure
+from ledge.job.execution import describe_failure
+from ledge.job.inheritance import Inheritance, hold_signals, inherited
+from ledge.job.init import Launch
+from ledge.job.leaf_v1 import make_leaf_v1
+from ledge.job.report import Ending
+from ledge.kernel.descriptors import hold_standard_streams
+from ledge.plan.document import load_plan
+from ledge.plan.plan import Plan
+from ledge.usage.attributes import isolation_attributes, usage_attributes
+from ledge.wrapper.in_process import prepared, start
+from ledge.wrapper.monitor import end_as
+from ledge.wrapper.settle import measure
 
 if TYPE_CHECKING:
     from ledge.classads import Value
+    from ledge.tracking.start import Tracker
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -66,8 +68,9 @@ def main(options: argparse.Namespace) -> int:
             _describe(launch)
             return 0
         output = _output(options.output)
-        ending = _run(launch, output.fileno())
-        attributes = {**usage_attributes(measure(launch, ending)), **_isolation(launch)}
+        ending, tracker = _run(launch, output.fileno())
+        usage = measure(launch, ending, tracker)
+        attributes = {**usage_attributes(usage), **_isolation(launch)}
         _print(output, attributes, options.json)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -97,16 +100,17 @@ def _prepare(plan: Plan, inheritance: Inheritance, scratch: bytes, path: bytes) 
     return launch
 
 
-def _run(launch: Launch, output_fd: int) -> Ending:
+def _run(launch: Launch, output_fd: int) -> tuple[Ending, Tracker | None]:
     running = start(launch)
     running.confirm(keep=(output_fd,))
+    tracker = running.tracked(scratch=b"")
     ending = running.wait()
     if ending.exec_errno is not None:
         # Standard error has been let go of: say it where the usage would have gone.
         os.dup2(output_fd, 2)
         problem = describe_failure(launch.inheritance.path, ending.exec_errno)
         raise CommandError(problem, ending.exec_errno)
-    return ending
+    return ending, tracker
 
 
 def _executable(inheritance: Inheritance) -> bytes:
@@ -131,7 +135,7 @@ def _output(path: str | None) -> IO[str]:
 
 
 def _isolation(launch: Launch) -> dict[str, str]:
-    return isolation_attributes(launch.namespaces)
+    return isolation_attributes(launch.namespaces, mounts=launch.mounts)
 
 
 def _print(output: IO[str], attributes: Mapping[str, Value], as_json: bool) -> None:

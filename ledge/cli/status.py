@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 
-from ledge.client import SOCKET, Connection
-from ledge.errors import LedgeError
+from ledge.cli.asking import status_of
+from ledge.client import SOCKET
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -20,12 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def main(options: argparse.Namespace) -> int:
     """Print what ledged says of itself; 0 if its policy is valid. Raises LedgeError."""
-    connection = Connection(options.socket, patience_seconds=5.0)
-    answer = connection.request(b"status")
-    connection.close()
-    if answer.status != b"done":
-        raise LedgeError(answer.body.decode("utf-8", "replace"), "status is for root")
-    status = json.loads(answer.body)
+    status = status_of(options.socket)
     if options.json:
         print(json.dumps(status, indent=2))
     else:
@@ -36,12 +32,25 @@ def main(options: argparse.Namespace) -> int:
 def _print(status: dict[str, object]) -> None:
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(int(str(status["started"]))))
     print(f"ledged {status['version']}, running since {started}")
-    print(f"policy: {status['policy']}")
+    missing = "" if os.path.exists(str(status["policy"])) else "; there is none: no limits"
+    print(f"policy: {status['policy']}{missing}")
     if status["policy_problem"]:
         print(f"problem: {status['policy_problem']}")
     if status["network_problem"]:
         print(f"network traffic is not counted: {status['network_problem']}")
+    networks = status["private_networks"]
+    if isinstance(networks, dict):
+        for problem in filter(None, networks.values()):
+            print(f"private networks: {problem}")
     print(f"jobs: {status['jobs']} running, {status['reservations']} reserved")
+    endings = status["endings"]
+    if isinstance(endings, dict):
+        if endings["problem"]:
+            print(f"problem: {endings['problem']}")
+        print(
+            f"jobs that were killed: {endings['exact']} read at their end, {endings['sampled']} "
+            f"before it, {endings['not_read']} never"
+        )
     recording = status["recording"]
     if isinstance(recording, dict) and recording["dropped"]:
         dropped = sum(recording["dropped"].values())

@@ -1,18 +1,24 @@
 """The policy in force: an evaluator, or the reason why every job is refused.
 
 A policy that is wrong when ledged starts must not keep ledged from saying so: jobs are held with
-file and line as the reason, until condor_reconfig finds it mended.
+file and line as the reason, until condor_reconfig finds it mended. Where it is the process that
+could not be had, on a node that is too busy say, the next job tries again.
 """
 
 from __future__ import annotations
 
+import math
+import os
+import time
 from collections.abc import Callable
 
 from ledge.policy.decision import Decision, refusal
 from ledge.policy.errors import PolicyError
-from ledge.policy.evaluator import Evaluator
+from ledge.policy.evaluator import Evaluator, NotRunningError
 
 Answer = Callable[[Decision], None]
+
+_PAUSE_SECONDS = 5.0  # before a process that could not be started is tried once more
 
 
 class Decider:
@@ -31,6 +37,7 @@ class Decider:
         self._evaluator: Evaluator | None = None
         self._answers: dict[int, Answer] = {}
         self._token = 0
+        self._not_before = math.inf
         self.reload()
 
     @property
@@ -54,14 +61,20 @@ class Decider:
                 self.problem = self._evaluator.reload() or ""
         except PolicyError as error:
             self.problem = str(error)
+            again = isinstance(error, NotRunningError)
+            self._not_before = time.monotonic() + _PAUSE_SECONDS if again else math.inf
         if self.problem:
             kept = "the old policy stays in force" if self._evaluator else "every job is refused"
             self._report(f"{self.problem}; {kept}")
-        else:
+        elif os.path.exists(self.policy):
             self._report(f"the policy is that of {self.policy}")
+        else:
+            self._report(f"there is no {self.policy}: jobs get the built-in plan, and no limits")
 
     def decide(self, job_ad: bytes, machine_ad: bytes, answer: Answer) -> None:
         """Call `answer` with the decision, sooner or later."""
+        if self._evaluator is None and time.monotonic() >= self._not_before:
+            self.reload()
         if self._evaluator is None:
             answer(refusal(f"this node has no valid policy: {self.problem}"))
             return

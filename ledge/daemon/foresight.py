@@ -3,22 +3,25 @@
 While its hook runs a job can still be put on hold; later the wrapper can only send it back to the
 queue. The starter makes the job's slice when the hook is done, below the unit that systemd
 delegated to HTCondor: what that has not, no slice will have. What is wrong at the moment alone (no
-CPU is free), or shows only when it is written, is told at the launch (ledge/enforcement.py).
+CPU is free), or shows only when it is written, is told at the launch (ledge/limits/enforcement.py).
 """
 
 from __future__ import annotations
 
 from contextlib import closing
 
-from ledge.daemon.peer import PeerError, Process, mount_point, scratch_device
-from ledge.delegation import delegated_unit, groups_above
-from ledge.enforcement import missed_by_io_max
+from ledge.daemon.apart import demanded, not_apart
+from ledge.daemon.peer import PeerError, Process, mount_point, scratch_file_system
+from ledge.daemon.sliceless import unenforced
 from ledge.errors import LedgeError
-from ledge.kernel.block_devices import disk_of, file_system_on
+from ledge.kernel.block_devices import disk_of
 from ledge.kernel.cgroup2 import Cgroup
 from ledge.kernel.cpu_topology import usable_cpus
-from ledge.limit_remedies import why_absent
-from ledge.limits import Limits
+from ledge.limits.delegation import delegated_unit, groups_above
+from ledge.limits.enforcement import missed_by_io_max
+from ledge.limits.remedies import why_absent
+from ledge.plan.limits import Limits
+from ledge.plan.plan import Plan
 
 _FILES = {
     "pids_max": "pids.max",
@@ -31,6 +34,31 @@ _FILES = {
     "io_read_operations_per_second": "io.max",
     "io_write_operations_per_second": "io.max",
 }
+
+
+def foreseen(starter: Process, plan: Plan, has_slices: bool, traffic_problem: str) -> str:
+    """Why a job will not run here, for the hook that can still hold it; empty if it may.
+
+    `traffic_problem` says why there are no eBPF programs here, if there are none.
+    """
+    if plan.on_failure != "refuse":
+        return ""
+    try:
+        if has_slices:
+            lacking = unenforceable(starter, plan.limits)
+            lacking.update(not_apart(plan, traffic_problem))
+        else:
+            lacking = unenforced(plan).not_enforced
+    except (OSError, ValueError, LedgeError):
+        return ""  # what cannot be foreseen shows at the launch
+    lacking = demanded(plan, lacking)
+    return cannot_be_enforced(lacking) if lacking else ""
+
+
+def cannot_be_enforced(lacking: dict[str, str]) -> str:
+    """What a job is told that is refused for limits."""
+    reasons = "; ".join([f"{name}: {why}" for name, why in lacking.items()])
+    return f"limits that cannot be enforced: {reasons}"
 
 
 def unenforceable(starter: Process, limits: Limits) -> dict[str, str]:
@@ -69,7 +97,7 @@ def absent(group: Cgroup, files: set[str]) -> dict[str, str]:
 
 
 def _not_at_this_disk(starter: Process, limits: Limits) -> dict[str, str]:
-    scratch = file_system_on(*scratch_device(starter))
+    scratch = scratch_file_system(starter)
     try:
         disk_of(scratch)
     except LedgeError as error:

@@ -7,6 +7,7 @@ anew; SIGTERM and SIGQUIT end ledged, and no job notices.
 
 from __future__ import annotations
 
+import _signal
 import _socket
 import posix
 import sys
@@ -18,6 +19,8 @@ _LAUNCHER = "ledge_launcher"
 
 def main() -> None:
     """Serve; does not return."""
+    # condor_reconfig may come while we start, and ends who does not know the signal yet.
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGHUP})
     posix.environ.clear()
     posix.umask(0o022)
     posix.chdir("/")
@@ -28,11 +31,14 @@ def main() -> None:
     posix.waitpid(child, 0)
     theirs.close()
     from ledge.daemon.service import serve
+    from ledge.settings import tell_end
 
     try:
         serve(sys.argv[1:], ours)
-    except LedgeError as error:
-        sys.stderr.write(f"ledged: {error}\n")
+    except Exception as error:  # the outermost edge: nobody else would tell
+        tell_end("ledged", error)
+        if not isinstance(error, LedgeError):
+            raise
         sys.exit(1)
 
 

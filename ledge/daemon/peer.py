@@ -8,21 +8,25 @@ after the pidfd was opened.
 
 from __future__ import annotations
 
+import _socket
 import os
-import select
 import socket
 import struct
 
+from ledge.condor_versions import make_room
 from ledge.errors import LedgeError
 from ledge.kernel import cgroup2
+from ledge.kernel.block_devices import FileSystem, file_system
 from ledge.kernel.cgroup2 import Cgroup, own_path
-from ledge.launcher.likeness import objection, read, read_status
+from ledge.kernel.proc import lives, read, read_status
+from ledge.launcher.likeness import objection
 
 _UCRED = struct.Struct("iII")
-_PATH_ONLY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-_STARTER = b"condor_starter"
+PATH_ONLY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_CLOEXEC
+STARTER = b"condor_starter"
 # HTCondor's init of a job's PID namespace (USE_PID_NAMESPACES), as comm has it.
-_PID_NAMESPACE_INIT = b"condor_pid_ns_i"
+PID_NAMESPACE_INIT = b"condor_pid_ns_i"
 
 
 class PeerError(LedgeError):
@@ -37,16 +41,14 @@ class Process:
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         try:
-            self.proc = os.open(f"/proc/{pid}", _PATH_ONLY)
+            self.proc = os.open(f"/proc/{pid}", PATH_ONLY)
         except OSError:
             os.close(self.pidfd)
             raise
 
     def lives(self) -> bool:
         """Whether it has not ended."""
-        poll = select.poll()
-        poll.register(self.pidfd, select.POLLIN)
-        return not poll.poll(0)
+        return lives(self.pidfd)
 
     def status(self) -> dict[bytes, bytes]:
         """The lines of /proc/PID/status. Raises OSError."""
@@ -70,16 +72,59 @@ class Process:
         os.close(self.proc)
 
 
-class Peer(Process):
+class UserProcess(Process):
+    """A process, and whose it was when it was looked at first: `uid`."""
+
+    def __init__(self, pid: int, uid: int | None = None) -> None:
+        """Raises OSError if there is none."""
+        super().__init__(pid)
+        try:
+            self.uid = int(self.status()[b"Uid"].split()[0]) if uid is None else uid
+        except OSError:
+            self.close()
+            raise
+
+
+class Peer(UserProcess):
     """The process that connected; `uid` is what it was then."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        """Raises OSError if it is gone already, PeerError if it cannot be seen from here."""
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        pid, self.uid, _ = _UCRED.unpack(credentials)
-        if pid == 0:
-            raise PeerError("a process of another PID namespace than ledged's")
-        super().__init__(pid)
+    def wrote(self, pid: int, uid: int) -> bool:
+        """Whether a message that the kernel attests so is from it."""
+        del uid  # a process may change its user
+        return pid == self.pid and self.lives()
+
+
+class Outsider(Peer):
+    """A process that has no PID in our PID namespace: HTCondor may have one of its own.
+
+    All that is known of it is whose it is. There is no way to look at it, and so it is nobody's
+    hook or wrapper.
+    """
+
+    def __init__(self, uid: int) -> None:
+        self.pid, self.uid = 0, uid
+        self.pidfd = self.proc = -1
+
+    def wrote(self, pid: int, uid: int) -> bool:
+        return (pid, uid) == (self.pid, self.uid)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def credentials_of(connection: _socket.socket) -> tuple[int, int]:
+    """PID, 0 for one that is not in our PID namespace or in one below, and user id of the other end
+    as they were when it connected or began to listen (SO_PEERCRED, unix(7)).
+    """
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    pid, uid, _ = _UCRED.unpack(credentials)
+    return pid, uid
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Who is at the other end. Raises OSError if it is gone already."""
+    pid, uid = credentials_of(connection)
+    return Peer(pid, uid) if pid else Outsider(uid)
 
 
 class Job:
@@ -106,25 +151,36 @@ class Job:
 def starter_of(process: Process) -> Process:
     """The starter that started a hook or a wrapper. Raises PeerError, OSError."""
     parent = process.parent()
-    if _name(parent) == _PID_NAMESPACE_INIT:
+    if _name(parent) == PID_NAMESPACE_INIT:
         child, parent = parent, parent.parent()
         child.close()
     # A user can give a process any name, but not root as its real user.
-    if _name(parent) == _STARTER and parent.status()[b"Uid"].split()[0] == b"0":
+    if _name(parent) == STARTER and parent.status()[b"Uid"].split()[0] == b"0":
         return parent
     name = _name(parent).decode("ascii", "replace")
     parent.close()
     raise PeerError(f"a child of {name} and not of HTCondor's starter")
 
 
-def scratch_device(starter: Process) -> tuple[int, int]:
-    """Major and minor of what the scratch directory, the starter's own, lies on. Raises OSError."""
-    device = os.stat("cwd", dir_fd=starter.proc).st_dev
-    return os.major(device), os.minor(device)
+def scratch_file_system(starter: Process) -> FileSystem:
+    """What the scratch directory lies on, which is the starter's own directory. Raises OSError."""
+    directory = os.open("cwd", PATH_ONLY, dir_fd=starter.proc)
+    try:
+        with open(os.open("mountinfo", _READ, dir_fd=starter.proc), "rb") as file:
+            return file_system(directory, mountinfo=file.read())
+    finally:
+        os.close(directory)
 
 
-def job_of(peer: Peer) -> Job:
-    """What the peer is the wrapper of. Raises PeerError if it is none, OSError if it has gone.
+def working_directory(starter: Process) -> bytes:
+    """Where the starter stands: in the job's directory in EXECUTE. Raises OSError."""
+    return os.fsencode(os.readlink("cwd", dir_fd=starter.proc))
+
+
+def job_of(peer: UserProcess, launching: bool = False) -> Job:
+    """What a process is the wrapper of. Raises PeerError if it is none, OSError if it has gone.
+
+    `launching`: where HTCondor made one group for the job, it is divided first.
 
     That is a child of the starter's in a control group whose parent was delegated to the peer's
     user by root: the starter does that with a job's slice, and a job's own processes are one
@@ -136,10 +192,12 @@ def job_of(peer: Peer) -> Job:
     starter = starter_of(peer)
     scope = slice_ = None
     try:
+        mounted = mount_point()
+        if launching:
+            make_room(peer.cgroup(), mounted, peer.uid)
         path = peer.cgroup()
         slice_path = path.rpartition(b"/")[0]
-        mounted = mount_point()
-        scope = os.open(mounted + path, _PATH_ONLY | os.O_NOFOLLOW)
+        scope = os.open(mounted + path, PATH_ONLY | os.O_NOFOLLOW)
         slice_ = Cgroup.open(mounted + slice_path)
         _check_delegation(peer, slice_, mounted + slice_path)
         return Job(starter, slice_path, scope, slice_)
@@ -152,7 +210,7 @@ def job_of(peer: Peer) -> Job:
         raise
 
 
-def _check_delegation(peer: Peer, slice_: Cgroup, path: bytes) -> None:
+def _check_delegation(peer: UserProcess, slice_: Cgroup, path: bytes) -> None:
     owner = os.fstat(slice_.fd).st_uid
     above = os.stat(b"..", dir_fd=slice_.fd).st_uid
     if b"/../" in path or path.endswith(b"/") or owner != peer.uid or above != 0:

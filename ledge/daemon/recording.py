@@ -3,7 +3,7 @@
 Two ways, each with its switch; docs/recording.md says what each can promise.
 
     through the starter    LedgeUsage: root adds it to the starter's .update.ad
-                           (ledge/publish/update_ad.py), every half minute and at the end
+                           (ledge/publish/update_ad.py), now and then and at the end
     at the schedd          Ledge: it goes into a spool, from which the recorder takes it
                            (ledge/recorder/), every now and then and at the end
 
@@ -18,16 +18,18 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Callable
 
-from ledge.attributes import usage_attributes
-from ledge.daemon.log import Log
 from ledge.daemon.peer import Job
 from ledge.daemon.sampling import Sample
 from ledge.daemon.server import Server
-from ledge.launcher.likeness import read
-from ledge.publish.record import FINAL, READING, RUNNING, SAMPLED, TAKEN, record
+from ledge.kernel.pid_namespaces import pids
+from ledge.kernel.proc import start_time
+from ledge.log import Log
+from ledge.publish.record import AGE, EXACT, READING, RUNNING, SAMPLED, TAKEN, record
 from ledge.publish.update_ad import UpdateAd, open_update_ad
 from ledge.recorder.spool import Spool, job_key
-from ledge.usage import Usage
+from ledge.usage.attributes import usage_attributes
+from ledge.usage.rates import SECONDS, Rates
+from ledge.usage.usage import Usage, add_figures
 
 if TYPE_CHECKING:
     from ledge.classads import Value
@@ -39,18 +41,36 @@ PATIENCE_SECONDS = 5.0
 _SHORT_PATIENCE_SECONDS = 0.25
 _PAUSE_SECONDS = 0.01
 _FIRST_SECONDS = 60.0
-# A writing takes a quarter of a millisecond; with hundreds of jobs that is not for every sample.
-_WRITING_SECONDS = 30.0
+# Other than before with every reading, whatever the job does: no reason to write.
+_ALWAYS_NEW = (TAKEN, SECONDS, "Sampled")
+_STARTED_ANEW = "ledged was started anew while the job ran"
+_OF_THE_START = (
+    "Version", "Isolation", "Mounts", "Network", "NetworkAddress", "NetworkPorts",
+    "NetworkReason", "Enforced", "NotEnforced",
+)  # fmt: skip
+# A starter reads within moments of the job's end, unless its access point is down.
+_LOOKS_AT_FIRST = 100
+_AT_FIRST_SECONDS = 0.02
+_KEEPING_SECONDS = 2.0
 
 
 class Recording:
     """Where figures go on this node. `spool` is None where nothing is recorded at the schedd."""
 
     def __init__(
-        self, server: Server, log: Log, spool: Spool | None, by_starter: bool, interval: float
+        self,
+        server: Server,
+        log: Log,
+        spool: Spool | None,
+        by_starter: bool,
+        interval: float,
+        usage_interval: float = 30.0,
     ) -> None:
-        """`interval` is in seconds, between two records of a running job at the schedd."""
+        """Between two records of a running job are `interval` seconds at the schedd, else
+        `usage_interval`: a writing takes a quarter of a millisecond, too much for every sample.
+        """
         self.server = server
+        self.usage_interval = usage_interval
         self.log = log
         self.spool = spool
         self.by_starter = by_starter
@@ -58,20 +78,27 @@ class Recording:
         self.counts = {"in_time": 0, "too_late": 0, "not_written": 0}
         self._patience = PATIENCE_SECONDS
         self._dropped = 0
+        self._kept: dict[tuple[int, int], UpdateAd] = {}  # by their directories
 
-    def begin(self, job: Job, uid: int, attributes: Attributes) -> JobRecord:
-        """A job starts; `attributes` are those that it has from its start on."""
+    def begin(
+        self, job: Job, uid: int, attributes: Attributes | None, starts: Starts | None = None
+    ) -> JobRecord:
+        """A job starts; `attributes` are those that it has from its start on.
+
+        None for a job that another ledged, or none, has started. `starts` are those before.
+        """
         update_ad = None
         key = ""
         try:
             if self.by_starter:
                 update_ad = open_update_ad(job.starter.proc, uid)
             if self.spool is not None:
-                key = job_key(job.starter.pid, _start_time(job.starter.proc))
+                # The recorder is the starter's neighbour, whatever PID namespace ledged is in.
+                key = job_key(pids(job.starter.proc)[-1], start_time(job.starter.proc))
                 self.spool.announce(key)
         except OSError as error:
             self.note_failure(error)
-        return JobRecord(self, key, update_ad, attributes)
+        return JobRecord(self, key, update_ad, attributes, starts)
 
     def note_failure(self, error: OSError) -> None:
         """Figures must not cost a job anything; every failure counts, the first is told."""
@@ -94,13 +121,44 @@ class Recording:
         dropped = self.spool.dropped if self.spool is not None else {}
         return {"by_starter": self.by_starter, "dropped": dropped, **self.counts}
 
+    def take_over(self, update_ad: UpdateAd) -> None:
+        """Another start of the same starter's job writes there now."""
+        self._kept.pop(update_ad.directory, None)
+
+    def keep(self, update_ad: UpdateAd) -> None:
+        """See that the last figures stay there while the starter lives, and close it then.
+
+        A starter whose access point is down waits for it, and the startd writes the file meanwhile.
+        """
+        self._kept[update_ad.directory] = update_ad
+        self._look_after(update_ad, 0)
+
+    def _look_after(self, update_ad: UpdateAd, looks: int) -> None:
+        if self._kept.get(update_ad.directory) is not update_ad:
+            update_ad.close()
+            return
+        try:
+            lives = update_ad.mend()
+        except FileNotFoundError:  # it has ended in this moment
+            lives = False
+        except OSError as error:
+            self.note_failure(error)
+            lives = False
+        if lives:
+            pause = _AT_FIRST_SECONDS if looks < _LOOKS_AT_FIRST else _KEEPING_SECONDS
+            self.server.later(pause, lambda: self._look_after(update_ad, looks + 1))
+        else:
+            del self._kept[update_ad.directory]
+            update_ad.close()
+
     def when_recorded(self, key: str, action: Callable[[], None]) -> None:
         """Call `action` when a job's last figures have left the spool, or it takes too long."""
         self._await(key, time.monotonic() + self._patience, action)
 
     def _await(self, key: str, deadline: float, action: Callable[[], None]) -> None:
-        in_time = self.spool is None or not self.spool.holds(key)
-        if in_time or time.monotonic() > deadline:
+        gone = self.spool is None or not self.spool.holds(key)
+        if gone or time.monotonic() > deadline:
+            in_time = gone and not (self.spool is not None and key in self.spool.lost)
             self.counts["in_time" if in_time else "too_late"] += 1
             self._patience = PATIENCE_SECONDS if in_time else _SHORT_PATIENCE_SECONDS
             action()
@@ -108,13 +166,48 @@ class Recording:
         self.server.later(_PAUSE_SECONDS, lambda: self._await(key, deadline, action))
 
 
+class Starts:
+    """What the starts of a self-checkpointing job have used that have ended.
+
+    As the wrapper adds them up (ledge/wrapper/checkpoints.py). Whatever one starter has started is
+    the same job. None is known of those before ledged's own.
+    """
+
+    __slots__ = ("figures", "unread")
+
+    def __init__(self) -> None:
+        self.figures: dict[str, int | float | None] | None = None
+        self.unread = False
+
+    def add_to(self, usage: Usage) -> None:
+        """Add them to the figures of a start."""
+        if self.figures is not None:
+            add_figures(usage, self.figures)
+        if self.unread:
+            usage.incomplete["an earlier start was not read at its end"] = ["all else"]
+
+    def note(self, usage: Usage | None, exact: bool) -> None:
+        """A start has ended; `usage` has the sum with it."""
+        if usage is not None:
+            self.figures = dict(usage.figures)
+        self.unread = self.unread or not exact
+
+
 class JobRecord:
     """One job's figures on their way."""
 
     def __init__(
-        self, recording: Recording, key: str, update_ad: UpdateAd | None, attributes: Attributes
+        self,
+        recording: Recording,
+        key: str,
+        update_ad: UpdateAd | None,
+        attributes: Attributes | None,
+        starts: Starts | None = None,
     ) -> None:
+        self.starts = starts or Starts()
         self.recording = recording
+        if update_ad is not None:
+            recording.take_over(update_ad)
         self.key = key  # in the spool; empty where there is none
         self.update_ad = update_ad
         self.attributes = attributes
@@ -122,47 +215,90 @@ class JobRecord:
         now = time.monotonic()
         self._write_due = now if update_ad is not None else math.inf
         self._put_due = now + min(_FIRST_SECONDS, recording.interval) if key else math.inf
+        self._rates = Rates(None if attributes is None else now)
+        self._written: Attributes = {}
+        self._put_last: Attributes = {}
 
     def running(self, sample: Sample) -> None:
         """Another sample was taken."""
         now = time.monotonic()
         due = not self.ended and now >= min(self._write_due, self._put_due)
+        due = due and not sample.exact  # it has ended, and is about to settle
         usage = sample.usage() if due else None
-        if usage is None:
+        if usage is None or sample.taken is None:
             return
-        attributes = self._attributes(usage)
+        of_now = self._of_now(sample, usage)
+        self.starts.add_to(usage)
+        usage.figures.update(of_now.figures)
+        for reason, names in of_now.unmeasured.items():
+            usage.unmeasured.setdefault(reason, []).extend(names)
+        attributes = self._attributes(usage, RUNNING, _time_of_day(sample.taken))
+        said = {name: value for name, value in attributes.items() if name not in _ALWAYS_NEW}
         if now >= self._write_due:
-            self._write_due = now + _WRITING_SECONDS
-            self._write(attributes, RUNNING)
+            self._write_due = now + self.recording.usage_interval
+            if said != self._written or not self._is_written():
+                self._write(attributes)
+            self._written = said
         if now >= self._put_due:
             self._put_due = now + self.recording.interval
-            self._put(attributes, final=False)
+            if said != self._put_last:
+                self._put(attributes, final=False)
+            self._put_last = said
 
-    def settled(self, usage: Usage, action: Callable[[], None]) -> None:
-        """The last reading was taken; `action` lets the job end."""
+    def soon(self, sample: Sample) -> None:
+        """Another sample was taken, and there may be no other: it is written whatever is due."""
+        if self.update_ad is not None:
+            self._write_due = min(self._write_due, time.monotonic())
+        self.running(sample)
+
+    def settled(self, usage: Usage, empty: bool, action: Callable[[], None]) -> None:
+        """The last reading was taken; `action` lets the job end.
+
+        `empty`: the last process had gone, and was not just waited for in vain.
+        """
         self.ended = True
-        attributes = self._attributes(usage)
-        self._write(attributes, FINAL)
-        self.close()
+        self.starts.add_to(usage)
+        self.starts.note(usage, empty)
+        attributes = self._attributes(usage, EXACT if empty else SAMPLED, time.time())
+        self._write(attributes if empty else {**attributes, AGE: 0.0})
+        self._leave()
         if self._put(attributes, final=True):
             self.recording.when_recorded(self.key, action)
         else:
             action()
 
-    def killed(self, sample: Sample) -> None:
-        """The job has ended and could not be read: what the last sample had is all there is."""
-        usage = sample.usage() if self.wanted() and not self.ended else None
+    def dying(self, sample: Sample) -> None:
+        """The job is killed. The starter looks at once, perhaps before the last process has gone.
+
+        For the schedd there is time to wait for the last reading.
+        """
+        if not self.ended:
+            self._write(self._of_the_end(sample, time.monotonic()))
+            self._written = {}
+
+    def killed(self, sample: Sample, ended: float) -> None:
+        """The job has ended without settling, at `ended` (time.monotonic()).
+
+        What was read last is all there is.
+        """
+        if self.ended:
+            return
         self.ended = True
-        if usage is not None and sample.taken is not None:
-            age = time.monotonic() - sample.taken
-            taken = int(time.time() - age)
-            attributes = {**self._attributes(usage), READING: SAMPLED, TAKEN: taken}
-            self._write(attributes, SAMPLED)
+        attributes = self._of_the_end(sample, ended, last=True)
+        self._write(attributes)
+        self._leave()
+        if attributes:
             self._put(attributes, final=True)
 
     def wanted(self) -> bool:
         """Whether figures of this job go anywhere."""
         return bool(self.key) or self.update_ad is not None
+
+    def _leave(self) -> None:
+        """The last figures stay until the starter has read them."""
+        update_ad, self.update_ad, self._write_due = self.update_ad, None, math.inf
+        if update_ad is not None:
+            self.recording.keep(update_ad)
 
     def close(self) -> None:
         """Let go of the starter's directory."""
@@ -171,14 +307,49 @@ class JobRecord:
             self.update_ad = None
             self._write_due = math.inf
 
-    def _attributes(self, usage: Usage) -> Attributes:
-        return {**self.attributes, **usage_attributes(usage)}
+    def _of_now(self, sample: Sample, usage: Usage) -> Usage:
+        """The figures of the moment, and the rates."""
+        try:
+            of_now = sample.usage_of_now()
+        except OSError as error:
+            of_now = Usage("cgroup")
+            self.recording.note_failure(error)
+        if sample.taken is not None:
+            self._rates.add(usage, sample.taken, of_now)
+        return of_now
 
-    def _write(self, attributes: Attributes, reading: str) -> None:
-        if self.update_ad is None:
+    def _of_the_end(self, sample: Sample, ended: float, last: bool = False) -> Attributes:
+        """Of a job that did not settle; nothing if it was never read."""
+        usage = sample.usage() if self.wanted() else None
+        if usage is not None:
+            self.starts.add_to(usage)
+        if last:
+            self.starts.note(usage, sample.exact)
+        if usage is None or sample.taken is None:
+            return {}
+        taken = _time_of_day(sample.taken)
+        if sample.exact:
+            return self._attributes(usage, EXACT, taken)
+        age = round(max(ended - sample.taken, 0.0), 3)
+        return {**self._attributes(usage, SAMPLED, taken), AGE: age}
+
+    def _attributes(self, usage: Usage, reading: str, taken: float) -> Attributes:
+        """All that is said of a reading; `taken` is in seconds since 1970."""
+        if self.attributes is None:
+            # First: a long text is cut.
+            usage.unmeasured = {_STARTED_ANEW: [*_OF_THE_START], **usage.unmeasured}
+        attributes = {**(self.attributes or {}), **usage_attributes(usage)}
+        return {READING: reading, TAKEN: int(taken), **attributes}
+
+    def _is_written(self) -> bool:
+        """Whether the starter's file still has it: the startd writes it anew now and then."""
+        return self.update_ad is not None and self.update_ad.is_as_written()
+
+    def _write(self, attributes: Attributes) -> None:
+        if self.update_ad is None or not attributes:
             return
         try:
-            self.update_ad.write(record({READING: reading, TAKEN: int(time.time()), **attributes}))
+            self.update_ad.write(record(attributes))
         except OSError as error:
             self.recording.note_failure(error)
 
@@ -194,6 +365,6 @@ class JobRecord:
         return True
 
 
-def _start_time(proc: int) -> int:
-    """When the process was started (proc(5), stat), in ticks since boot. Raises OSError."""
-    return int((read(proc, "stat") or b"").rpartition(b")")[2].split()[19])
+def _time_of_day(moment: float) -> float:
+    """A moment of time.monotonic() in seconds since 1970."""
+    return time.time() - (time.monotonic() - moment)

@@ -19,16 +19,17 @@ from heapq import heappop, heappush
 from itertools import count
 
 from ledge.client import VERSION
-from ledge.daemon.log import Log
-from ledge.daemon.peer import Peer, PeerError
+from ledge.daemon.peer import Peer, PeerError, peer_of
+from ledge.log import Log
 
 LONGEST_LINE = 128
 LARGEST_BODY = 1 << 20
 MOST_CONNECTIONS = 2048
 MOST_OF_A_USER = 512
-# Of all bodies on their way together.
-MOST_BUFFERED = 32 << 20
-MOST_BUFFERED_OF_A_USER = 8 << 20
+# Of all bodies together, on their way or being worked on. One user leaves room for others in what
+# may wait for a decision (ledge/policy/evaluator.py).
+MOST_BUFFERED = 64 << 20
+MOST_BUFFERED_OF_A_USER = 16 << 20
 PATIENCE_SECONDS = 10.0
 _ACCEPTED_AT_ONCE = 64
 _SO_PASSRIGHTS = 83  # asm-generic/socket.h; Python has no name for it
@@ -90,6 +91,7 @@ class Connection:
         self.fd: int | None = None
         self.awaited: tuple[str, int] | None = None  # the verb and the length of its body
         self.busy = False
+        self.worked_on = 0  # the length of the body of the request that is not answered yet
         self.closed = False
         self.deadline = time.monotonic() + PATIENCE_SECONDS
 
@@ -118,6 +120,8 @@ class Connection:
 
     def answer(self, status: str, body: bytes, fd: int | None) -> None:
         """Queue an answer and read on; the descriptor is closed when it is sent."""
+        self.server.note_buffered(self.peer.uid, -self.worked_on)
+        self.worked_on = 0
         if self.closed:
             if fd is not None:
                 os.close(fd)
@@ -141,9 +145,8 @@ class Connection:
 
     def _check_sender(self, ancillary: list[tuple[int, int, bytes]]) -> None:
         for level, kind, payload in ancillary:
-            credentials = (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS)
-            if credentials and _CREDENTIALS.unpack(payload)[0] == self.peer.pid:
-                if self.peer.lives():
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+                if self.peer.wrote(*_CREDENTIALS.unpack(payload)[:2]):
                     return
                 break
         raise RequestError("a message of another process than the one that connected")
@@ -162,8 +165,8 @@ class Connection:
             raise RequestError("more than one request at once")
         if len(self.unread) == length:
             body = bytes(self.unread)
-            self._consume(length)
-            self.awaited, self.busy = None, True
+            self.unread.clear()
+            self.awaited, self.busy, self.worked_on = None, True, length
             self.server.handle(Request(self, verb, body))
 
     def _consume(self, length: int) -> None:
@@ -228,7 +231,7 @@ class Server:
         heappush(self._timers, (time.monotonic() + seconds, next(self._order), action))
 
     def note_buffered(self, uid: int, length: int) -> None:
-        """Count what a user's clients have sent of requests that are not complete."""
+        """Count what a user's clients have sent of requests that are not answered."""
         total = self.buffered.pop(uid, 0) + length
         if total:
             self.buffered[uid] = total
@@ -250,7 +253,7 @@ class Server:
                 if isinstance(key.data, Connection):
                     self._serve(key.data, events)
                 else:
-                    key.data()
+                    self._act(key.data)
             for action in self._due():
                 self._act(action)
 
@@ -331,22 +334,29 @@ class Server:
     def _take_in(self, stream: socket.socket) -> None:
         stream.setblocking(False)
         try:
-            connection = Connection(self, stream, Peer(stream))
-        except (OSError, PeerError):
+            connection = Connection(self, stream, peer_of(stream))
+        except OSError:
             stream.close()
             return
-        self._make_room(connection.peer.uid)
+        if not self._has_room(connection.peer.uid):
+            connection.close()
+            return
         self.connections[stream.fileno()] = connection
         self.attend(connection)
 
-    def _make_room(self, uid: int) -> None:
-        """Close the oldest idle connection of the user who has the most, if there are too many."""
+    def _has_room(self, uid: int) -> bool:
+        """Whether the user may have another connection.
+
+        Where there are too many the oldest idle one is closed for it: of the user's, or anybody's
+        if the user has none. Root is turned away by nobody.
+        """
         own = [c for c in self.connections.values() if c.peer.uid == uid]
         if len(own) < MOST_OF_A_USER and len(self.connections) < MOST_CONNECTIONS:
-            return
+            return True
         idle = [c for c in own or self.connections.values() if not c.busy]
         if idle:
             self._drop(idle[0])
+        return bool(idle) or uid == 0
 
     def _expire(self) -> None:
         now = time.monotonic()

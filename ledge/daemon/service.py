@@ -14,9 +14,10 @@ import socket
 
 from ledge import __version__
 from ledge.client import SOCKET
+from ledge.daemon.advertisement import Advertisement
 from ledge.daemon.decider import Decider
 from ledge.daemon.hardening import harden
-from ledge.daemon.log import Log
+from ledge.daemon.networks import PrivateNetworks
 from ledge.daemon.recording import Recording
 from ledge.daemon.requests import Requests
 from ledge.daemon.server import Server
@@ -24,7 +25,9 @@ from ledge.daemon.traffic import NodeTraffic
 from ledge.errors import LedgeError
 from ledge.kernel import syscalls
 from ledge.kernel.signalfd import open_signals, read_signals
-from ledge.recorder.spool import Spool, make_spool
+from ledge.log import Log
+from ledge.recorder.spool import MOST_FILES, Spool, make_spool
+from ledge.settings import Parser, count, path, seconds, size_bytes
 
 _SIGNALS = {signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGINT}
 _BACKLOG = 1024
@@ -39,7 +42,7 @@ class StartError(LedgeError):
 
 
 def serve(arguments: list[str], order_socket: _socket.socket) -> None:
-    """Serve until a signal says otherwise. Raises StartError."""
+    """Serve until a signal says otherwise. Raises StartError, SettingsError."""
     options = _parser().parse_args(arguments)
     if os.geteuid() != 0:
         raise StartError("ledged has to be started as root")
@@ -59,23 +62,31 @@ def serve(arguments: list[str], order_socket: _socket.socket) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, max(most, _DESCRIPTORS)))
     except ValueError:  # a container that has no CAP_SYS_RESOURCE
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    traffic = NodeTraffic(options.local_networks)
-    requests = Requests(orders, traffic, log)
-    server = Server(_listen(options.socket), requests.admit, requests.handle, log)
+    advertisement = Advertisement(options.base_cgroup, options.execute, directory, log)
+    networks = PrivateNetworks(
+        options.network_addresses, options.network_ports, options.network_name_servers, directory
+    )
+    traffic = NodeTraffic([*options.local_networks, *networks.own()])
+    has_slices = options.base_cgroup != ""
+    requests = Requests(orders, networks, traffic, log, has_slices)
+    server = Server(_listen(options.socket), requests.admit, requests.receive, log)
     decider = Decider(options.policy, log.write, server.watch)
     requests.attach(server, decider, _recording(options, server, log))
     _write_choice(directory, decider.without_daemon, log)
-    watch = _Watch(server, decider, log, signals, directory)
+    advertisement.attach(server, decider, traffic)
+    watch = _Watch(server, decider, log, signals, directory, advertisement)
     server.watch(signals, watch.signalled)
     if traffic.problem:
         log.write(f"network traffic is not counted: {traffic.problem}")
     if not harden(counts_traffic=not traffic.problem):
         log.write("system calls are not filtered: unknown numbers on this architecture")
+    requests.adopt()
     log.write(f"ledged {__version__} started, process {os.getpid()}, launcher {launcher}")
     server.run()
     os.unlink(options.socket)
+    advertisement.withdraw()
     log.write("ledged ends; running jobs go on")
-    os._exit(1 if requests.launcher_died else 0)
+    os._exit(1 if requests.crippled else 0)
 
 
 class _Watch:
@@ -88,7 +99,9 @@ class _Watch:
         log: Log,
         signals: int,
         directory: str,
+        advertisement: Advertisement,
     ) -> None:
+        self.advertisement = advertisement
         self.server = server
         self.decider = decider
         self.log = log
@@ -107,6 +120,7 @@ class _Watch:
         self.log.reopen()
         self.decider.reload()
         _write_choice(self.directory, self.decider.without_daemon, self.log)
+        self.advertisement.renew()
 
 
 def _greet_launcher(orders: socket.socket) -> int:
@@ -119,18 +133,37 @@ def _greet_launcher(orders: socket.socket) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ledged", description="condor-ledge's node daemon")
-    parser.add_argument("--log", metavar="FILE", help="LedgeLog; default: standard error")
-    parser.add_argument("--max-log", metavar="BYTES", type=int, default=10 << 20)
-    parser.add_argument("--policy", metavar="FILE", default="/etc/condor-ledge/policy.yaml")
+    parser = Parser(prog="ledged", description="condor-ledge's node daemon")
+    parser.add_argument(
+        "--log", metavar="FILE", type=path("LEDGED_LOG"), help="LedgeLog; default: standard error"
+    )
+    parser.add_argument("--max-log", metavar="BYTES", nargs="+", default=["10", "Mb"])
+    parser.add_argument(
+        "--policy", metavar="FILE", type=path("LEDGE_POLICY"),
+        default="/etc/condor-ledge/policy.yaml",
+    )  # fmt: skip
     parser.add_argument("--socket", metavar="PATH", default=SOCKET)
     parser.add_argument(
         "--local-networks", metavar="NETWORK", nargs="*", default=[], help="as 10.0.0.0/8"
     )
+    base_cgroup = "HTCondor's BASE_CGROUP; empty: no slices"
+    parser.add_argument("--base-cgroup", metavar="NAME", default="htcondor", help=base_cgroup)
+    parser.add_argument("--execute", metavar="DIRECTORY", default="/", help="EXECUTE")
+    parser.add_argument(
+        "--network-addresses", metavar="NETWORK", default="",
+        help="for jobs with a network of their own; empty: none",
+    )  # fmt: skip
+    parser.add_argument("--network-ports", metavar="FIRST-LAST", default="")
+    parser.add_argument("--network-name-servers", metavar="ADDRESS", nargs="*", default=[])
     parser.add_argument("--usage-ad", action="store_true", help="LedgeUsage, by the starter")
+    interval = seconds("LEDGE_USAGE_INTERVAL")
+    parser.add_argument("--usage-interval", metavar="SECONDS", type=interval, default=30.0)
     parser.add_argument("--spool", metavar="DIRECTORY", help="Ledge, by the recorder")
     parser.add_argument("--recorder", metavar="USER", default="condor", help="whose the spool is")
-    parser.add_argument("--record-interval", metavar="SECONDS", type=float, default=900.0)
+    files = count("LEDGE_SPOOL_FILES")
+    parser.add_argument("--spool-files", metavar="NUMBER", type=files, default=MOST_FILES)
+    interval = seconds("LEDGE_RECORD_INTERVAL")
+    parser.add_argument("--record-interval", metavar="SECONDS", type=interval, default=900.0)
     return parser
 
 
@@ -140,19 +173,22 @@ def _recording(options: argparse.Namespace, server: Server, log: Log) -> Recordi
         if options.spool:
             user = pwd.getpwnam(options.recorder)
             make_spool(options.spool, user.pw_uid, user.pw_gid)
-            spool = Spool(options.spool)
+            spool = Spool(options.spool, options.spool_files)
     except KeyError:
-        raise StartError(f"there is no user {options.recorder}", "LEDGE_RECORDER_USERID") from None
+        problem = f"LEDGE_RECORDER_USERID = {options.recorder}: there is no such user"
+        raise StartError(problem, "it is HTCondor's user, as a rule condor") from None
     except OSError as error:
-        raise StartError(f"{options.spool}: {error.strerror}") from None
-    return Recording(server, log, spool, options.usage_ad, options.record_interval)
+        problem = f"LEDGE_SPOOL = {options.spool}: {error.strerror}"
+        raise StartError(problem, "root has to be able to make that directory") from None
+    intervals = options.record_interval, options.usage_interval
+    return Recording(server, log, spool, options.usage_ad, *intervals)
 
 
 def _log(options: argparse.Namespace) -> Log:
     try:
-        return Log(options.log, options.max_log)
+        return Log(options.log, size_bytes(options.max_log))
     except OSError as error:
-        raise StartError(f"{options.log}: {error.strerror}") from None
+        raise StartError(f"LEDGED_LOG = {options.log}: {error.strerror}") from None
 
 
 def _lock(directory: str) -> None:
@@ -168,7 +204,7 @@ def _lock(directory: str) -> None:
 
 
 def _write_choice(directory: str, choice: str, log: Log) -> None:
-    """Leave the policy's without_daemon for those who will not reach us (ledge/by_daemon.py).
+    """Leave the policy's without_daemon for those who will not reach us (ledge/client.py).
 
     A full /run must not stop us; what cannot be read there means hold.
     """

@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from ledge.kernel.cgroup2 import Cgroup
 from ledge.network.counters import NetworkCounters, NetworkError, NetworkFigures
 from ledge.network.figures import add_network
-from ledge.usage import Usage
+from ledge.usage.usage import Usage
 
 _NOT_FROM_THE_START = "not counted from the job's start on"
 
@@ -21,12 +21,14 @@ class JobTraffic:
         self._counters = counters
         self._slice = os.fstat(slice_.fd).st_ino
         self._last: NetworkFigures | None = None
+        self._before: NetworkFigures | None = None
         self.problem = problem
 
     def take(self) -> None:
         """Read anew; a slice that has gone leaves all as it was."""
         if self._counters is None:
             return
+        self._before = self._last
         try:
             self._last = self._counters.read(self._slice) or self._last
         except NetworkError as error:
@@ -35,6 +37,10 @@ class JobTraffic:
     def add_to(self, usage: Usage) -> None:
         """Add the figures of the last reading."""
         add_network(usage, self._last, self.problem or _NOT_FROM_THE_START)
+
+    def add_before_to(self, usage: Usage) -> None:
+        """Add those of the reading before."""
+        add_network(usage, self._before, self.problem or _NOT_FROM_THE_START)
 
 
 class NodeTraffic:
@@ -55,12 +61,15 @@ class NodeTraffic:
         except NetworkError as error:
             self.problem = str(error)
 
-    def begin(self, slice_: Cgroup) -> JobTraffic:
-        """Count for a job that is about to start; what cannot be counted harms no job."""
+    def begin(self, slice_: Cgroup, identity: int = 0) -> JobTraffic:
+        """Count for a job that is about to start; what cannot be counted harms no job.
+
+        `identity` tells jobs apart whose loopback is their own (ledge/network/program.py).
+        """
         problem = self.problem
         if self._counters is not None:
             try:
-                self._counters.attach(slice_.fd)
+                self._counters.attach(slice_.fd, identity)
             except NetworkError as error:
                 problem = str(error)
         return JobTraffic(self._counters, slice_, problem)

@@ -43,6 +43,14 @@ class FileSystem:
         """Whether what is written to a file and goes to disk later counts for its writer."""
         return self.type is None or self.type in _KNOWS_WHO_WROTE
 
+    @property
+    def counts_writes(self) -> bool | None:
+        """Whether io.stat has all that is written here; None where that is not known.
+
+        overlay passes all on to a file system of which nothing is known here.
+        """
+        return None if self.type in (None, "overlay") else self.type in _KNOWS_WHO_WROTE
+
 
 class Disk:
     """A disk by its number ("8:0") and its name ("sda")."""
@@ -54,23 +62,20 @@ class Disk:
         self.name = name
 
 
-def file_system(directory: int, proc: Path = Path("/proc")) -> FileSystem:
-    """The file system of an open directory. Raises OSError."""
+def file_system(
+    directory: int, proc: Path = Path("/proc"), mountinfo: bytes | None = None
+) -> FileSystem:
+    """The file system of an open directory. Raises OSError.
+
+    `mountinfo` is that of the mount namespace which the descriptor came from, if it is not ours.
+    """
     device = os.fstat(directory).st_dev
     major, minor = os.major(device), os.minor(device)
     fdinfo = (proc / f"self/fdinfo/{directory}").read_bytes()
-    mountinfo = (proc / "self/mountinfo").read_bytes()
+    if mountinfo is None:
+        mountinfo = (proc / "self/mountinfo").read_bytes()
     number = f"{major}:{minor}".encode()
     return FileSystem(major, minor, type_of_mount(fdinfo, mountinfo, number))
-
-
-def file_system_on(major: int, minor: int, proc: Path = Path("/proc")) -> FileSystem:
-    """The file system on a device; its type is known if it is mounted in our mount namespace."""
-    try:
-        mountinfo = (proc / "self/mountinfo").read_bytes()
-    except OSError:
-        mountinfo = b""
-    return FileSystem(major, minor, type_of_mount(b"", mountinfo, f"{major}:{minor}".encode()))
 
 
 def type_of_mount(fdinfo: bytes, mountinfo: bytes, number: bytes) -> str | None:

@@ -15,6 +15,7 @@ from ledge.kernel import syscalls
 # enum bpf_cmd
 _MAP_CREATE = 0
 _MAP_LOOKUP_ELEM = 1
+_MAP_UPDATE_ELEM = 2
 _PROG_LOAD = 5
 _OBJ_PIN = 6
 _OBJ_GET = 7
@@ -80,6 +81,14 @@ def map_lookup_elem(map_fd: int, key: bytes, value_size: int) -> bytes | None:
     except FileNotFoundError:
         return None
     return value.raw
+
+
+def map_update_elem(map_fd: int, key: bytes, value: bytes) -> None:
+    """BPF_MAP_UPDATE_ELEM: another value of a key; ENOENT if a group has none."""
+    key_buffer = ctypes.create_string_buffer(key, len(key))
+    buffer = ctypes.create_string_buffer(value, len(value))
+    attributes = struct.pack("=I4xQQQ", map_fd, _address(key_buffer), _address(buffer), 0)
+    _bpf(_MAP_UPDATE_ELEM, attributes)
 
 
 def prog_load(type_: int, instructions: bytes, attach_type: int, name: str) -> int:

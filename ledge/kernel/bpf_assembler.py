@@ -99,6 +99,11 @@ def load(size: int, destination: Register, address: Register, offset: int) -> In
     return Instruction(_LOAD | _MEMORY | size, destination, address, offset, 0)
 
 
+def store(size: int, address: Register, offset: int, source: Register) -> Instruction:
+    """*(address + offset) = source."""
+    return Instruction(_STORE | _MEMORY | size, address, source, offset, 0)
+
+
 def atomic_add(size: int, address: Register, offset: int, source: Register) -> Instruction:
     """*(address + offset) += source, in one step for all CPUs."""
     return Instruction(_STORE | _ATOMIC | size, address, source, offset, _ADD)

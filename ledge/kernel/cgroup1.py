@@ -32,13 +32,16 @@ def mount_points(mountinfo: bytes) -> dict[bytes, tuple[bytes, bytes]]:
     return found
 
 
-def parse_blkio_read(text: bytes, name: str) -> int:
-    """What was read over all devices: lines "MAJOR:MINOR Read NUMBER"."""
-    total = 0
+def parse_blkio(text: bytes, name: str) -> dict[bytes, dict[bytes, int]]:
+    """The numbers of each device by kind: lines "MAJOR:MINOR Read NUMBER", then a total.
+
+    Raises ValueError.
+    """
+    found: dict[bytes, dict[bytes, int]] = {}
     for line in text.splitlines():
         words = line.split()
-        if len(words) == 3 and words[1] == b"Read":
+        if len(words) == 3:
             if not words[2].isdigit():
                 raise ValueError(f"{name}: expected a number, not {words[2]!r:.80}")
-            total += int(words[2])
-    return total
+            found.setdefault(words[0], {})[words[1]] = int(words[2])
+    return found

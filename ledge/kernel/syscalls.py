@@ -34,6 +34,8 @@ MS_NODEV = 0x4
 MS_NOEXEC = 0x8
 MS_REC = 0x4000
 MS_SLAVE = 0x80000
+MS_SHARED = 0x100000
+MNT_DETACH = 0x2
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
 OPEN_TREE_CLONE = 0x1
@@ -43,6 +45,8 @@ AT_RECURSIVE = 0x8000
 MOUNT_ATTR_RDONLY = 0x1
 FSOPEN_CLOEXEC = 0x1
 FSMOUNT_CLOEXEC = 0x1
+FSCONFIG_SET_FLAG = 0
+FSCONFIG_SET_STRING = 1
 FSCONFIG_CMD_CREATE = 6
 MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4
@@ -58,8 +62,19 @@ PR_SET_TIMERSLACK = 29
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
+# linux/keyctl.h
+KEYCTL_JOIN_SESSION_KEYRING = 1
+
+# linux/landlock.h
+LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET = 0x1
+
 # linux/ptrace.h
 PTRACE_TRACEME = 0
+
+# linux/resource.h
+RUSAGE_SELF = 0
+RUSAGE_CHILDREN = -1
+_RUSAGE_LONGS = 18  # struct rusage: two struct timeval, then 14 longs
 
 # linux/capability.h
 CAP_SYS_ADMIN = 21
@@ -76,6 +91,8 @@ _SYS_CLONE3 = 435
 _SYS_CLOSE_RANGE = 436
 _SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
+_SYS_LANDLOCK_CREATE_RULESET = 444
+_SYS_LANDLOCK_RESTRICT_SELF = 446
 # Older ones that libc has no functions for, with a number on each architecture: set and get.
 _SYS_IOPRIO = {
     "x86_64": (251, 252),
@@ -85,8 +102,13 @@ _SYS_IOPRIO = {
     "s390x": (282, 283),
 }
 _SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
+_SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}
 _IOPRIO_WHO_PROCESS = 1
 _CAPABILITY_VERSION_3 = 0x20080522
+
+
+class _Int(_ctypes._SimpleCData):  # type: ignore[type-arg]  # generic in the stubs alone
+    _type_ = "i"
 
 
 class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg]  # generic in the stubs alone
@@ -104,7 +126,13 @@ class _String(_ctypes._SimpleCData):  # type: ignore[type-arg]  # generic in the
 class _Function(_ctypes.CFuncPtr):
     # The GIL is kept over the call (PYTHONAPI): a child of clone3 need not take it anew.
     _flags_ = 0x1 | 0x4 | 0x8  # FUNCFLAG_CDECL | FUNCFLAG_PYTHONAPI | FUNCFLAG_USE_ERRNO
-    _restype_ = _Long
+    # Half a register: of the other half a libc may leave nothing (umount2 of glibc 2.36).
+    _restype_ = _Int
+
+
+class _SystemCall(_Function):
+    _flags_ = _Function._flags_
+    _restype_ = _Long  # type: ignore[assignment]  # the stubs have the one above for its type
 
 
 _libc = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # None: what is loaded already
@@ -117,7 +145,8 @@ def _function(name: str, arguments: int) -> _Function:
     return function
 
 
-_syscall = _function("syscall", 7)
+_syscall = _SystemCall(_ctypes.dlsym(_libc, "syscall"))
+_syscall.argtypes = (_Address,) * 7
 _mount = _function("mount", 5)
 _unshare = _function("unshare", 1)
 _prctl = _function("prctl", 5)
@@ -126,9 +155,11 @@ _execve = _function("execve", 3)
 _setns = _function("setns", 2)
 _signalfd = _function("signalfd", 3)
 _capset = _function("capset", 2)
+_getrusage = _function("getrusage", 2)
 _personality = _function("personality", 1)
 _inotify_init1 = _function("inotify_init1", 1)
 _inotify_add_watch = _function("inotify_add_watch", 3)
+_inotify_rm_watch = _function("inotify_rm_watch", 2)
 
 
 def _checked(result: int, filename: bytes | None = None) -> int:
@@ -190,14 +221,29 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     _checked(_capset(header, b"".join([word.to_bytes(4, byteorder) for word in words])))
 
 
+def getrusage(who: int) -> tuple[int, ...]:
+    """getrusage(2): the 18 longs of struct rusage.
+
+    The module resource has it too, for another file that every job would have to load.
+    """
+    longs = (_Long * _RUSAGE_LONGS)()
+    _checked(_getrusage(who, _ctypes.addressof(longs)))
+    return tuple([int(value) for value in longs])
+
+
 def inotify_init() -> int:
     """inotify_init1(2): a close-on-exec descriptor that does not wait."""
     return _checked(_inotify_init1(O_CLOEXEC | O_NONBLOCK))
 
 
-def inotify_add_watch(fd: int, path: bytes, mask: int) -> None:
-    """inotify_add_watch(2)."""
-    _checked(_inotify_add_watch(fd, path, mask), path)
+def inotify_add_watch(fd: int, path: bytes, mask: int) -> int:
+    """inotify_add_watch(2): the watch, the same one for a file that is watched already."""
+    return _checked(_inotify_add_watch(fd, path, mask), path)
+
+
+def inotify_rm_watch(fd: int, watch: int) -> None:
+    """inotify_rm_watch(2)."""
+    _checked(_inotify_rm_watch(fd, watch))
 
 
 def personality(persona: int) -> None:
@@ -227,11 +273,38 @@ def bpf(command: int, attributes: int, size: int) -> int:
     return _call(number, command, attributes, size)
 
 
+def join_session_keyring() -> None:
+    """keyctl(2) with KEYCTL_JOIN_SESSION_KEYRING and no name: a new one, empty and nobody else's.
+
+    ENOSYS too on an architecture whose number is not known here.
+    """
+    number = _SYS_KEYCTL.get(uname().machine)
+    if number is None:
+        raise OSError(ENOSYS, strerror(ENOSYS))
+    _call(number, KEYCTL_JOIN_SESSION_KEYRING, None)
+
+
+def landlock_create_scope(scoped: int) -> int:
+    """landlock_create_ruleset(2) of scopes alone: a descriptor. E2BIG before Linux 6.12."""
+    attr = bytes(16) + scoped.to_bytes(8, byteorder)  # struct landlock_ruleset_attr
+    return _call(_SYS_LANDLOCK_CREATE_RULESET, attr, len(attr), 0)
+
+
+def landlock_restrict_self(ruleset: int) -> None:
+    """landlock_restrict_self(2); wants no_new_privs or CAP_SYS_ADMIN."""
+    _call(_SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0)
+
+
 def mount(
     source: bytes, target: bytes, fstype: bytes | None, flags: int, data: bytes = b""
 ) -> None:
     """mount(2)."""
     _checked(_mount(source, target, fstype, flags, data), target)
+
+
+def umount2(target: bytes, flags: int) -> None:
+    """umount2(2); looked up here, for no job needs it."""
+    _checked(_function("umount2", 2)(target, flags), target)
 
 
 def fsopen(fstype: bytes) -> int:
@@ -242,6 +315,12 @@ def fsopen(fstype: bytes) -> int:
 def fsconfig_create(filesystem: int) -> None:
     """fsconfig(2) with FSCONFIG_CMD_CREATE: make the superblock."""
     _call(_SYS_FSCONFIG, filesystem, FSCONFIG_CMD_CREATE, None, None, 0)
+
+
+def fsconfig_set(filesystem: int, key: bytes, value: bytes | None = None) -> None:
+    """fsconfig(2) with FSCONFIG_SET_STRING, or FSCONFIG_SET_FLAG where there is no value."""
+    command = FSCONFIG_SET_FLAG if value is None else FSCONFIG_SET_STRING
+    _call(_SYS_FSCONFIG, filesystem, command, key, value, 0)
 
 
 def fsmount(filesystem: int, attributes: int) -> int:
@@ -255,10 +334,11 @@ def open_tree(path: bytes, recursive: bool) -> int:
     return _call(_SYS_OPEN_TREE, AT_FDCWD, path, flags)
 
 
-def mount_setattr(mount_fd: int, attributes: int) -> None:
+def mount_setattr(mount_fd: int, attributes: int, recursive: bool = False) -> None:
     """mount_setattr(2), Linux 5.12: set attributes of the mount of a descriptor."""
     mount_attr = b"".join([word.to_bytes(8, byteorder) for word in (attributes, 0, 0, 0)])
-    _call(_SYS_MOUNT_SETATTR, mount_fd, b"", AT_EMPTY_PATH, mount_attr, len(mount_attr))
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    _call(_SYS_MOUNT_SETATTR, mount_fd, b"", flags, mount_attr, len(mount_attr))
 
 
 def move_mount(mount_fd: int, target: int) -> None:

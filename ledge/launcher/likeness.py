@@ -10,8 +10,8 @@ import posix
 import resource
 
 from ledge.kernel import scheduling, syscalls
+from ledge.kernel.proc import read, read_own, read_status, write_own
 
-_LARGEST_FILE = 65536
 # Of /proc/PID/status: who a process is and what it may do.
 _RIGHTS = (
     b"Uid",
@@ -152,47 +152,6 @@ def parse_limits(text: bytes) -> dict[int, tuple[int, int]]:
 
 def _limit(text: bytes) -> int:
     return resource.RLIM_INFINITY if text == b"unlimited" else int(text)
-
-
-def read_status(proc: int) -> dict[bytes, bytes]:
-    """The lines of /proc/PID/status. Raises OSError."""
-    status = {}
-    for line in (read(proc, "status") or b"").splitlines():
-        name, _, value = line.partition(b":")
-        status[name] = value.strip()
-    if not status:
-        raise ProcessLookupError
-    return status
-
-
-def read(proc: int, name: str) -> bytes | None:
-    """The text of a file of /proc/PID; None if this kernel has none. Raises OSError."""
-    try:
-        fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=proc)
-    except FileNotFoundError:
-        return None
-    try:
-        return posix.read(fd, _LARGEST_FILE).rstrip(b"\n\0")
-    finally:
-        posix.close(fd)
-
-
-def read_own(name: str) -> bytes | None:
-    """The text of a file of /proc/self."""
-    proc = posix.open("/proc/self", posix.O_PATH | posix.O_CLOEXEC)
-    try:
-        return read(proc, name)
-    finally:
-        posix.close(proc)
-
-
-def write_own(name: str, value: bytes) -> None:
-    """Write a file of /proc/self. Raises OSError."""
-    fd = posix.open(f"/proc/self/{name}", posix.O_WRONLY | posix.O_CLOEXEC)
-    try:
-        posix.write(fd, value)
-    finally:
-        posix.close(fd)
 
 
 def _raise_limit(number: int, soft: int, hard: int) -> None:

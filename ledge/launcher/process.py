@@ -13,22 +13,25 @@ import _signal
 import _socket
 import posix
 import select
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from errno import EINVAL, EPERM, ESTALE
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from sys import byteorder
 
-from ledge import report
-from ledge.descriptors import close_all_but, hold_standard_streams
-from ledge.errors import StepFailed
-from ledge.handover import Handover, take
-from ledge.inheritance import Inheritance
-from ledge.init import NAMESPACE_FLAGS, be_init
-from ledge.isolation import prepare_launched
+from ledge.errors import StepFailed, take_step
+from ledge.job import relay, report
+from ledge.job.handover import Handover, take
+from ledge.job.inheritance import Inheritance
+from ledge.job.init import NAMESPACE_FLAGS, be_init, confine
+from ledge.job.isolation import prepare_launched
+from ledge.job.logical_io import LogicalIo
 from ledge.kernel import syscalls
-from ledge.launcher.likeness import Likeness, read_status
+from ledge.kernel.confinement import SessionKeyring
+from ledge.kernel.descriptors import close_all_but, hold_standard_streams
+from ledge.kernel.loopback import raise_loopback
+from ledge.kernel.proc import read_status
+from ledge.launcher.likeness import Likeness
 from ledge.launcher.order import Order
-from ledge.logical_io import LogicalIo
 
 _ENTERED = (
     syscalls.CLONE_NEWNS
@@ -76,16 +79,20 @@ def become_init(order: Order, likeness: Likeness) -> None:
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # init waits for its children
     try:
         monitor = _monitor(order)
-        logical_io = _enter(order, likeness)
+        logical_io, user_namespace = _enter(order, likeness)
         _drop(order, likeness)
-        handover = _take(report_fd, likeness)
-        report_fd = _arrange(handover, report_fd, logical_io)
+        handover = _take(order, likeness)
+        report_fd, user_namespace = _arrange(handover, report_fd, logical_io, user_namespace)
         _make_namespaces(order)
         scratch = _reopened(handover.scratch)
-        launch = prepare_launched(order.plan, handover.inheritance, scratch, order.leaf)
+        launch = prepare_launched(
+            order.plan, handover.inheritance, scratch, order.execute, order.leaf,
+            user_namespace,
+        )  # fmt: skip
         if _is_alone(report_fd):
             launch.discard()  # ledged may have looked before it was there
             return
+        confine(launch)
         if launch.operations:
             launch.operations.append(_GiveUpRights())
         else:  # nothing is left to mount, and nobody has a mount namespace to do it in
@@ -115,17 +122,24 @@ def _monitor(order: Order) -> int:
     return int(read_status(order.proc)[b"NSpid"].split()[-1])
 
 
-def _enter(order: Order, likeness: Likeness) -> LogicalIo:
-    """Take the wrapper's place; init's account, opened while it may be.
+def _enter(order: Order, likeness: Likeness) -> tuple[LogicalIo, int | None]:
+    """Take the wrapper's place; what is opened while it may be: init's account, and the user
+    namespace that overlays are mounted from, if there are any.
 
     No path is opened on the way but the node's own /dev/null and, of its /proc, init's account.
     """
     close_all_but(order.descriptors())
     hold_standard_streams()
     logical_io = LogicalIo()
-    _step("take over what the job inherits from the wrapper", likeness.assume)
+    user_namespace = None
+    if any(mount.kind == "overlay" for mount in order.plan.mounts):
+        user_namespace = _user_namespace(order.uid, likeness.gid)
+    if order.plan.keyring == "own":
+        # As root: what the user has used up of his share of keys must not keep a job from running.
+        take_step("make a session keyring for the job", SessionKeyring().execute)
+    take_step("take over what the job inherits from the wrapper", likeness.assume)
     root = posix.open("root", posix.O_PATH | posix.O_CLOEXEC, dir_fd=order.proc)
-    _step("enter the wrapper's namespaces", syscalls.setns, order.pidfd, _ENTERED)
+    take_step("enter the wrapper's namespaces", syscalls.setns, order.pidfd, _ENTERED)
     # Only now is it known whose they are: a process may have gone into a user namespace since it
     # asked, where it can have any root directory and any /etc for set-uid programs to believe.
     if not likeness.still_holds(order.proc):
@@ -133,7 +147,28 @@ def _enter(order: Order, likeness: Likeness) -> LogicalIo:
     posix.fchdir(root)
     posix.chroot(".")
     posix.close(root)
-    return logical_io
+    _enter_network(order)
+    return logical_io, user_namespace
+
+
+def _user_namespace(uid: int, gid: int) -> int:
+    """The one that overlays are mounted from, with the user's own ids and no others."""
+    from ledge.kernel.overlay import user_namespace_of  # few jobs have to pay for it
+
+    try:
+        return user_namespace_of(uid, gid)
+    except OSError as error:
+        raise StepFailed("make a user namespace to mount from", error.errno or 0) from None
+
+
+def _enter_network(order: Order) -> None:
+    """Leave the wrapper's network for the job's own, if it has one; its devices are root's."""
+    if order.network is not None:
+        take_step("enter the job's network", syscalls.setns, order.network, syscalls.CLONE_NEWNET)
+        posix.close(order.network)
+    elif order.plan.network != "host":
+        take_step("create the job's network namespace", syscalls.unshare, syscalls.CLONE_NEWNET)
+        take_step("bring up the loopback of the job's network", raise_loopback)
 
 
 def _drop(order: Order, likeness: Likeness) -> None:
@@ -150,21 +185,30 @@ def _make_namespaces(order: Order) -> None:
     flags = 0
     for name in order.plan.namespaces:
         flags |= NAMESPACE_FLAGS[name] if name not in ("pid", "cgroup") else 0
-    _step("create the namespaces of the job", syscalls.unshare, flags)
+    take_step("create the namespaces of the job", syscalls.unshare, flags)
 
 
-def _take(handover_fd: int, likeness: Likeness) -> Handover:
+def _take(order: Order, likeness: Likeness) -> Handover:
+    socket = _socket.socket(fileno=order.handover)
+    try:
+        send_pidfd(socket, b"init", posix.getpid())
+        handover = take_over(socket, likeness)
+        if order.plan.network != "host":
+            relay.send_listener(socket, relay.listen(handover.inheritance))
+        return handover
+    finally:
+        socket.detach()
+
+
+def take_over(socket: _socket.socket, likeness: Likeness) -> Handover:
+    """What the wrapper hands over, to be executed in its likeness. Raises OSError, ValueError."""
+
     def make(argv: list[bytes], environ: list[bytes]) -> Inheritance:
         inheritance = LaunchedInheritance(argv, environ)
         inheritance.likeness = likeness
         return inheritance
 
-    socket = _socket.socket(fileno=handover_fd)
-    try:
-        _send_pidfd(socket)
-        handover = take(socket, make)
-    finally:
-        socket.detach()
+    handover = take(socket, make)
     ignored = {signal for signal in _SIGNALS if likeness.ignored >> (signal - 1) & 1}
     # Python ignores two signals in the wrapper; of those the wrapper knows what the job's are.
     python = {_signal.SIGPIPE, _signal.SIGXFSZ}
@@ -172,29 +216,28 @@ def _take(handover_fd: int, likeness: Likeness) -> Handover:
     return handover
 
 
-def _send_pidfd(socket: _socket.socket) -> None:
-    """Let the wrapper know init, to send signals to and to wait for."""
-    pidfd = posix.pidfd_open(posix.getpid())
+def send_pidfd(socket: _socket.socket, message: bytes, pid: int) -> None:
+    """Let the wrapper know a process, to send signals to and to wait for."""
+    pidfd = posix.pidfd_open(pid)
     payload = pidfd.to_bytes(4, byteorder)
-    socket.sendmsg([b"init"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, payload)])
+    socket.sendmsg([message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, payload)])
     posix.close(pidfd)
 
 
-def _arrange(handover: Handover, report_fd: int, logical_io: LogicalIo) -> int:
-    """Put the job's descriptors at their numbers, ours above them; return that of the report."""
+def _arrange(
+    handover: Handover, report_fd: int, logical_io: LogicalIo, user_namespace: int | None
+) -> tuple[int, int | None]:
+    """Put the job's descriptors at their numbers, ours above them; return those of the two."""
     # What can fail comes first: later there is no telling the wrapper.
     posix.fchdir(handover.working_directory)
-    above = max(handover.descriptors, default=2) + 1
-    report_fd = _move(report_fd, above)
-    handover.scratch = _move(handover.scratch, above)
-    logical_io.fds = tuple([_move(fd, above) for fd in logical_io.fds])
-    moved = {number: _move(fd, above) for number, fd in handover.descriptors.items()}
-    close_all_but((report_fd, handover.scratch, *logical_io.fds, *moved.values()))
-    for number, fd in moved.items():
-        posix.dup2(fd, number)
-        posix.close(fd)
-    hold_standard_streams()
-    return report_fd
+    held = [report_fd, handover.scratch, *logical_io.fds]
+    if user_namespace is not None:
+        held.append(user_namespace)
+    report_fd, handover.scratch, *held = put_in_place(handover.descriptors, held)
+    if user_namespace is not None:
+        user_namespace = held.pop()
+    logical_io.fds = tuple(held)
+    return report_fd, user_namespace
 
 
 def _reopened(directory: int) -> int:
@@ -212,13 +255,22 @@ def _reopened(directory: int) -> int:
     return fd
 
 
-def _move(fd: int, above: int) -> int:
-    """The same file at a number of `above` or higher; those that are moved need not be closed."""
+def put_in_place(descriptors: Mapping[int, int], held: Iterable[int]) -> list[int]:
+    """Have each number of `descriptors` be the file that it says, and close all others but `held`.
+
+    Those are moved out of the way, to numbers above; returned are the new ones. Closed standard
+    streams are held (hold_standard_streams). Raises OSError, before a number has changed its file.
+    """
+    above = max(descriptors, default=2) + 1
+    kept = [_moved(fd, above) for fd in held]
+    moved = {number: _moved(fd, above) for number, fd in descriptors.items()}
+    close_all_but((*kept, *moved.values()))
+    for number, fd in moved.items():
+        posix.dup2(fd, number)
+        posix.close(fd)
+    hold_standard_streams()
+    return kept
+
+
+def _moved(fd: int, above: int) -> int:
     return fcntl(fd, F_DUPFD_CLOEXEC, max(above, 3))
-
-
-def _step(name: str, action: Callable[..., None], *arguments: int) -> None:
-    try:
-        action(*arguments)
-    except OSError as error:
-        raise StepFailed(name, error.errno or 0) from None

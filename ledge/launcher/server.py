@@ -9,16 +9,17 @@ import _signal
 import _socket
 import gc
 import posix
-import select
 from errno import EINVAL, EPERM
 from sys import argv
 
-from ledge import report
 from ledge.errors import StepFailed
-from ledge.inheritance import hold_signals
+from ledge.job import report
+from ledge.job.inheritance import hold_signals
 from ledge.kernel import syscalls
+from ledge.kernel.pid_namespaces import is_in_ours
+from ledge.kernel.proc import lives
 from ledge.launcher.likeness import Likeness, objection
-from ledge.launcher.order import Order, receive_order
+from ledge.launcher.order import Entry, Order, receive_order
 from ledge.launcher.process import CHANGED, become_init
 
 
@@ -46,8 +47,12 @@ def serve(orders: _socket.socket) -> None:
         order = receive_order(orders)
         if order is None:
             return
+        init = 0
         try:
-            _launch(order, orders)
+            if isinstance(order, Entry):
+                _enter(order, orders)
+            else:
+                init = _launch(order, orders)
         except StepFailed as failure:
             _tell(order, failure)
         except OSError as error:
@@ -56,40 +61,57 @@ def serve(orders: _socket.socket) -> None:
             _tell(order, StepFailed("understand what the job is to inherit", EINVAL))
         finally:
             order.close()
-            _acknowledge(orders)
+            _acknowledge(orders, init)
 
 
-def _acknowledge(orders: _socket.socket) -> None:
+def _acknowledge(orders: _socket.socket, init: int) -> None:
     """Let ledged give the wrapper its end of the socket, now that ours is closed.
+
+    `init` is the PID of the process that was made, 0 if it is not known.
 
     Whoever closes a socket last closes the descriptors that are on their way in it, and of the
     user's one could be such that closing it takes hours (SO_LINGER, socket(7)).
     """
     try:
-        orders.send(b"\n")
+        orders.send(b"%d" % init)
     except OSError:
         pass  # ledged has gone, as the next reading says
 
 
-def _tell(order: Order, failure: StepFailed) -> None:
+def _tell(order: Order | Entry, failure: StepFailed) -> None:
     try:
         report.tell_failed(order.handover, failure.errno, failure.step)
     except OSError:
         pass  # the wrapper has gone, and needs no answer
 
 
-def _launch(order: Order, orders: _socket.socket) -> None:
+def _launch(order: Order, orders: _socket.socket) -> int:
+    """The PID of what becomes init, 0 if it is not known or there is none."""
     likeness = Likeness(order.proc, order.pid)
     if not lives(order.pidfd):
-        return  # and whoever has the PID now is not concerned
+        return 0  # and whoever has the PID now is not concerned
     if objection(order.proc, order.uid) or not likeness.still_holds(order.proc):
         raise StepFailed(CHANGED, EPERM)
-    if not _in_our_pid_namespace(order):
+    if not is_in_ours(order.proc):
         _launch_in_theirs(order, likeness, orders)
-        return
-    if _fork(order) == 0:
+        return 0
+    init = _fork(order)
+    if init == 0:
         orders.close()
         become_init(order, likeness)
+    return init
+
+
+def _enter(entry: Entry, orders: _socket.socket) -> None:
+    """Start a session in a job: what has to be looked at for that, another process looks at."""
+    if posix.fork() == 0:
+        try:
+            orders.close()
+            from ledge.entering.session import be_session  # few jobs have to pay for it
+
+            be_session(entry)
+        finally:
+            posix._exit(1)
 
 
 def _launch_in_theirs(order: Order, likeness: Likeness, orders: _socket.socket) -> None:
@@ -121,16 +143,3 @@ def _fork(order: Order) -> int:
         return syscalls.clone3(flags, _signal.SIGCHLD, order.scope)
     except OSError as error:
         raise StepFailed("start init in the job's control group", error.errno or 0) from None
-
-
-def _in_our_pid_namespace(order: Order) -> bool:
-    theirs = posix.stat("ns/pid", dir_fd=order.proc)
-    ours = posix.stat("/proc/self/ns/pid")
-    return (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
-
-
-def lives(pidfd: int) -> bool:
-    """Whether the process of a pidfd has not ended."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return not poll.poll(0)

@@ -88,12 +88,13 @@ def killed(ledger: Ledger) -> str | None:
 
 
 def _more_memory(ledger: Ledger) -> str:
-    """The peak stops at the limit: the job needs at least that."""
+    """What ledged suggests; without that, from the peak: it stops at the limit, if not before."""
     asked = ledger.request_memory_bytes()
     peak = ledger.number("MemoryPeakBytes")
     if asked is None:
         return ""
-    wanted = suggested_request_mib(max(asked, peak or 0))
+    suggested = ledger.number("SuggestedRequestMemoryMiB")
+    wanted = round(suggested or suggested_request_mib(max(asked, peak or 0)))
     return f" ({size(asked)}); try request_memory = {wanted}"
 
 

@@ -22,6 +22,16 @@ def _three_digits(value: float) -> str:
     return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
+def rate(bytes_per_second: float) -> str:
+    """Bytes per second."""
+    return f"{size(bytes_per_second)}/s"
+
+
+def cores(number: float) -> str:
+    """CPUs in use."""
+    return f"{number:.2f} CPUs"
+
+
 def duration(seconds: float) -> str:
     """Seconds; from a minute on as h:mm:ss."""
     if seconds >= 59.995:

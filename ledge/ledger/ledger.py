@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ledge.publish.record import FINAL, READING, RUNNING, TAKEN
+from ledge.publish.record import EXACT, READING, RUNNING, TAKEN
 from ledge.publish.starter import REPORTED
 
 # From the one that is hardest to forge to the one that anybody can, see docs/recording.md.
 SOURCES = ("Ledge", "LedgeUsage", REPORTED)
 # JobStatus: running, suspended; and one that has ended, but is still to be told how.
 _RUNNING = (2, 7)
+# HTCondor's own, see docs/attributes.md.
+_OF_GPUS = ("GPUsProvisioned", "GPUsAverageUsage", "GPUsMemoryUsage")
 _TRANSFERRING_OUTPUT = 6
+# A job can write what it likes into ChirpLedge...: no figure is infinite, or as large as this.
+_MORE_THAN_ANYTHING = 1e30
 _WANTED = frozenset(
     name.lower()
     for name in (
         "Ledge", "LedgeUsage", "ClusterId", "ProcId", "Owner", "JobStatus", "RemoteHost",
         "LastRemoteHost", "RequestCpus", "CpusProvisioned", "RequestMemory", "MemoryProvisioned",
-        "JobCurrentStartExecutingDate", "ActivationExecutionDuration", "CompletionDate",
+        "JobCurrentStartExecutingDate", "ActivationExecutionDuration", "CompletionDate", *_OF_GPUS,
     )
 )  # fmt: skip
 
@@ -34,7 +38,7 @@ class Ledger:
     """One job's figures, all from one source, and what the job had asked for.
 
     `others` are the sources that were not taken, with their readings. `wall_seconds` is the time
-    over which the figures were counted; None if it cannot be told.
+    over which the figures were counted; None if it cannot be told. `gpus` is what HTCondor says.
     """
 
     job: str
@@ -50,6 +54,7 @@ class Ledger:
     earlier_start: bool
     wall_seconds: float | None
     figures: dict[str, object]
+    gpus: dict[str, float]
 
     def number(self, name: str) -> float | None:
         """A figure; None if it is missing."""
@@ -62,9 +67,8 @@ class Ledger:
         return sum(known) if len(known) == len(values) else None
 
     def text(self, name: str) -> str:
-        """A figure that is words; empty if it is missing."""
-        value = self.figures.get(name)
-        return value if isinstance(value, str) else ""
+        """A figure that is words, as it can be shown; empty if it is missing."""
+        return _text(self.figures.get(name)) or ""
 
     def cpu_share(self) -> float | None:
         """The part of its CPUs' time that it used."""
@@ -88,13 +92,13 @@ def ledger_of(ad: Mapping[str, object], source: str | None = None) -> Ledger:
     found = {name: figures for name in SOURCES if (figures := _figures(ad, job, name))}
     taken_from = source if source is not None else next(iter(found), None)
     figures = dict(found.get(taken_from or "", {}))
-    reading = str(figures.pop(READING, FINAL))  # by chirp there is only the one at the end
+    reading = shown(str(figures.pop(READING, EXACT)))  # by chirp there is only the one at the end
     taken = _number(figures.pop(TAKEN, None))
     earlier = _is_of_an_earlier_start(job, taken_from, taken)
     status = _whole(job.get("jobstatus"))
-    ended = reading == FINAL and status not in (*_RUNNING, _TRANSFERRING_OUTPUT)
+    ended = reading == EXACT and status not in (*_RUNNING, _TRANSFERRING_OUTPUT)
     return Ledger(
-        job=".".join(str(job.get(name, "?")) for name in ("clusterid", "procid")),
+        job=".".join(shown(str(job.get(name, "?"))) for name in ("clusterid", "procid")),
         owner=_text(job.get("owner")),
         status=status,
         host=_text(job.get("remotehost")) or _text(job.get("lastremotehost")),
@@ -103,12 +107,21 @@ def ledger_of(ad: Mapping[str, object], source: str | None = None) -> Ledger:
         request_memory_mib=_number(job.get("requestmemory"))
         or _number(job.get("memoryprovisioned")),
         source=taken_from if figures else None,
-        others={name: str(found[name].get(READING, FINAL)) for name in found if name != taken_from},
+        others={
+            name: shown(str(record.get(READING, EXACT)))
+            for name, record in found.items()
+            if name != taken_from
+        },
         reading=reading,
         taken=taken,
         earlier_start=earlier,
         wall_seconds=None if earlier or not figures else _wall_seconds(job, taken, ended),
         figures=figures,
+        gpus={
+            name: number
+            for name in _OF_GPUS
+            if (number := _number(job.get(name.lower()))) is not None
+        },
     )
 
 
@@ -150,7 +163,15 @@ def is_running(ledger: Ledger) -> bool:
 
 
 def _number(value: object) -> float | None:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    """None too for what is no amount of anything: then it is as if it were not there."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    return value if -_MORE_THAN_ANYTHING < value < _MORE_THAN_ANYTHING else None
+
+
+def in_record(figures: object, name: str) -> float | None:
+    """A number in a figure that is a record; None if it is missing."""
+    return _number(figures.get(name)) if isinstance(figures, dict) else None
 
 
 def _whole(value: object) -> int | None:
@@ -159,4 +180,9 @@ def _whole(value: object) -> int | None:
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    return shown(value) if isinstance(value, str) else None
+
+
+def shown(text: str) -> str:
+    """For a terminal: nothing that it would take for a command."""
+    return "".join([c if c.isprintable() else " " for c in text])

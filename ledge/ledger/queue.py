@@ -13,19 +13,22 @@ from ledge.errors import LedgeError
 
 # A cluster's history is read backwards until that many jobs are found.
 MOST_JOBS = 1000
+# Of so many jobs and clusters at once it can be asked: each is a term of the question.
+MOST_TERMS = 100
 _PATIENCE_SECONDS = 120.0
 _LONGEST_WORDS = 300  # condor_q explains at length
 
 
-def queued(job: str, schedd: str | None) -> bytes:
-    """The ads of a job ("12.3") or of a cluster's jobs ("12") in the queue. Raises LedgeError."""
-    return _output("condor_q", *_named(schedd), "-allusers", "-long", job)
+def queued(jobs: list[str], schedd: str | None) -> bytes:
+    """The ads of jobs ("12.3") or of clusters' jobs ("12") in the queue. Raises LedgeError."""
+    return _output("condor_q", *_named(schedd), "-allusers", "-long", *jobs)
 
 
-def past(job: str, schedd: str | None) -> bytes:
+def past(jobs: list[str], schedd: str | None) -> bytes:
     """The same of the history, the last one first. Raises LedgeError."""
-    limit = "1" if "." in job else str(MOST_JOBS)
-    return _output("condor_history", *_named(schedd), "-long", "-limit", limit, job)
+    one_each = all("." in job for job in jobs)
+    limit = str(len(jobs) if one_each else MOST_JOBS)
+    return _output("condor_history", *_named(schedd), "-long", "-limit", limit, *jobs)
 
 
 def _named(schedd: str | None) -> tuple[str, ...]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ledge.ledger.amounts import count, duration, percent, size
+from ledge.ledger.amounts import cores, count, duration, percent, rate, size
 from ledge.ledger.ledger import Ledger, share
+from ledge.usage.rates import SECONDS
 
 Remark = Callable[[Ledger], str]
 
@@ -56,22 +57,38 @@ def _of_periods(ledger: Ledger) -> str:
 
 def _rate(name: str) -> Remark:
     def remark(ledger: Ledger) -> str:
-        rate = share(ledger.number(name), ledger.wall_seconds)
-        return f"{size(rate)}/s" if rate else ""
+        mean = share(ledger.number(name), ledger.wall_seconds)
+        return rate(mean) if mean else ""
 
     return remark
+
+
+def _of_late(ledger: Ledger) -> str:
+    seconds = ledger.number(SECONDS)
+    return "" if seconds is None else f"in the last {duration(seconds)}"
+
+
+def _now(label: str, name: str) -> Row:
+    """A rate, which running jobs have."""
+    return Row(label, (f"{name}BytesPerSecond",), rate, _of_late, True)
 
 
 def _traffic(name: str, things: str, number_of: str) -> Remark:
     """The rate, and how many requests or packets it was."""
-    rate = _rate(name)
+    mean = _rate(name)
 
     def remark(ledger: Ledger) -> str:
         number = ledger.number(number_of)
-        parts = [rate(ledger), "" if number is None else f"{count(number)} {things}"]
+        parts = [mean(ledger), "" if number is None else f"{count(number)} {things}"]
         return ", ".join([part for part in parts if part])
 
     return remark
+
+
+def _written(ledger: Ledger) -> str:
+    if ledger.figures.get("ScratchWritesCounted") is False:
+        return f"not all: scratch is on {ledger.text('ScratchFileSystem')}"
+    return _traffic("BlockWriteBytes", "requests", "BlockWriteOperations")(ledger)
 
 
 def _killed(ledger: Ledger) -> str:
@@ -106,6 +123,7 @@ GROUPS: tuple[tuple[str, list[Row]], ...] = (
         Row("used", ("CpuUserSeconds", "CpuSystemSeconds"), duration, _of_cpus),
         Row("  by programs", ("CpuUserSeconds",), duration),
         Row("  by the kernel", ("CpuSystemSeconds",), duration),
+        Row("  now", ("CpuInUseCores",), cores, _of_late, True),
         Row("held back by cpu_max", ("CpuThrottledSeconds",), duration, _of_periods),
         Row("  by any group's", ("CpuThrottledAnywhereSeconds",), duration),
     ]),
@@ -143,7 +161,9 @@ GROUPS: tuple[tuple[str, list[Row]], ...] = (
         Row("decompressed", ("ZswapInBytes",), size),
     ]),
     ("Disk", [
-        _disk("read", "Read"), _disk("written", "Write"), _disk("discarded", "Discard"),
+        _disk("read", "Read"), _now("  now", "BlockRead"),
+        _disk("written", "Write")._replace(remark=_written), _now("  now", "BlockWrite"),
+        _disk("discarded", "Discard"),
     ]),
     ("Logical I/O (files, pipes, caches; a lower bound)", [
         Row("read", ("LogicalReadBytes",), size, _rate("LogicalReadBytes")),
@@ -151,7 +171,9 @@ GROUPS: tuple[tuple[str, list[Row]], ...] = (
     ]),
     ("Network", [
         _network("received", "Received"), _network("  local", "LocalReceived"),
+        _now("  now", "NetworkReceived"),
         _network("sent", "Sent"), _network("  local", "LocalSent"),
+        _now("  now", "NetworkSent"),
         _network("loopback received", "LoopbackReceived"),
         _network("loopback sent", "LoopbackSent"),
     ]),
@@ -169,7 +191,8 @@ GROUPS: tuple[tuple[str, list[Row]], ...] = (
 WORDS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Limits", (("enforced", "Enforced"), ("not enforced", "NotEnforced"))),
     ("How it was measured", (
-        ("tracking", "Tracking"), ("namespaces", "Isolation"), ("not all", "IsolationReason"),
+        ("tracking", "Tracking"), ("scratch on", "ScratchFileSystem"),
+        ("namespaces", "Isolation"), ("not all", "IsolationReason"), ("mounts", "Mounts"),
         ("too low", "Incomplete"), ("sampled", "Sampled"), ("version", "Version"),
     )),
 )  # fmt: skip

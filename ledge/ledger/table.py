@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import textwrap
+from fnmatch import fnmatchcase
 
 from ledge.ledger.advice import advice
 from ledge.ledger.amounts import age, duration, percent, size
-from ledge.ledger.ledger import Ledger
+from ledge.ledger.ledger import Ledger, in_record, shown
 from ledge.ledger.rows import GROUPS, WORDS, Row
-from ledge.publish.record import FINAL, RUNNING, SAMPLED
+from ledge.publish.record import AGE, EXACT, RUNNING, SAMPLED
 from ledge.publish.starter import REPORTED
 
 WIDTH = 80
@@ -23,15 +24,17 @@ _WAYS = {
 }
 _READINGS = {
     RUNNING: "of a running job, not final",
-    FINAL: "final",
-    SAMPLED: "the last sample: the job could not be read at its end",
+    EXACT: "exact",
+    SAMPLED: "the last sample{age}: the job could not be read at its end",
 }
 _NO_REASON = "the ad does not say why"
+_LOGICAL_IO = "LogicalReadBytes", "LogicalWriteBytes"
+_TOLD_BY_INIT = f"the job's own init tells it, so only {REPORTED} has it"
 _ABOUT_FIGURES = ("Incomplete", "Sampled")
 _ALL_ELSE = "all else"  # as the writers of Unmeasured call it
 _LABEL, _VALUE = 22, 12
-# "NameA, NameB: why; NameC: why not": see ledge/attributes.py.
-_NAMES = re.compile(r"(?:^|; )(all else|[A-Z]\w*(?:, [A-Z]\w*)*): ")
+# "NameA, Name*B: why; NameC: why not": see ledge/usage/attributes.py. A star is any part of a name.
+_NAMES = re.compile(r"(?:^|; )(all else|[A-Z][\w*]*(?:, [A-Z][\w*]*)*): ")
 
 
 def table(ledger: Ledger, now: float) -> str:
@@ -44,6 +47,7 @@ def table(ledger: Ledger, now: float) -> str:
         lines += ["", title, *_rows(ledger, rows, notes)]
         if title == "Disk":
             lines += _devices(ledger)
+    lines += _gpus(ledger)
     for title, words in WORDS:
         lines += _words(ledger, title, words)
     lines += notes.lines()
@@ -61,7 +65,9 @@ def _head(ledger: Ledger, now: float) -> list[str]:
         lines[0] += f" on {ledger.host}"
     if ledger.source is None:
         return [*lines, "It has no figures of condor-ledge (yet)."]
-    reading = _READINGS.get(ledger.reading, ledger.reading)
+    age_then = ledger.number(AGE)
+    before = "" if age_then is None else f", {duration(age_then)} before its end"
+    reading = _READINGS.get(ledger.reading, ledger.reading).replace("{age}", before)
     taken = "" if ledger.taken is None else f", read {age(now - ledger.taken)} ago"
     lines += textwrap.wrap(f"Figures: {_WAYS[ledger.source]}; {reading}{taken}.", WIDTH)
     if ledger.earlier_start:
@@ -98,14 +104,26 @@ def _devices(ledger: Ledger) -> list[str]:
     devices = ledger.figures.get("BlockDevices")
     lines = []
     for name, figures in sorted(devices.items()) if isinstance(devices, dict) else ():
-        read, written = (_size_in(figures, key) for key in ("rbytes", "wbytes"))
-        lines.append(f"    {name:{_LABEL - 2}}{read:>{_VALUE}}  read, {written} written")
+        read, written = (_size(in_record(figures, key)) for key in ("rbytes", "wbytes"))
+        lines.append(f"    {shown(name):{_LABEL - 2}}{read:>{_VALUE}}  read, {written} written")
     return lines
 
 
-def _size_in(figures: object, key: str) -> str:
-    value = figures.get(key) if isinstance(figures, dict) else None
-    return size(value) if isinstance(value, (int, float)) else MISSING
+def _gpus(ledger: Ledger) -> list[str]:
+    """What HTCondor says of the devices that the job was given; nothing where it says nothing."""
+    used = ledger.gpus.get("GPUsAverageUsage")
+    peak = ledger.gpus.get("GPUsMemoryUsage")
+    if used is None and peak is None:
+        return []
+    given = ledger.gpus.get("GPUsProvisioned")
+    amount = MISSING if used is None else f"{used:.2f}"
+    remark = "" if given is None else f"of {given:g} on average"
+    return [
+        "",
+        "GPUs (by HTCondor: the devices as a whole, whoever used them)",
+        f"  {'used':{_LABEL}}{amount:>{_VALUE}}  {remark}".rstrip(),
+        f"  {'memory, peak':{_LABEL}}{_size(None if peak is None else peak * 1048576):>{_VALUE}}",
+    ]
 
 
 def _words(ledger: Ledger, title: str, words: tuple[tuple[str, str], ...]) -> list[str]:
@@ -127,11 +145,13 @@ class _Notes:
         self.reasons = reasons(ledger.text("Unmeasured"))
         self.too_low = reasons(ledger.text("Incomplete"))
         self.sampled = reasons(ledger.text("Sampled"))
+        if ledger.source != REPORTED:
+            self.reasons.update(dict.fromkeys(_LOGICAL_IO, _TOLD_BY_INIT))
         self.numbered: list[str] = []
 
     def number_of(self, names: tuple[str, ...]) -> int:
         general = self.reasons.get(_ALL_ELSE, _NO_REASON)
-        told = [self.reasons[name] for name in names if name in self.reasons]
+        told = [reason for name in names if (reason := _of(name, self.reasons)) is not None]
         reason = told[0] if told else general
         if reason not in self.numbered:
             self.numbered.append(reason)
@@ -139,8 +159,8 @@ class _Notes:
 
     def marks(self, names: tuple[str, ...]) -> list[str]:
         """What a figure is not: exact, or all."""
-        marks = ["at least"] if any(name in self.too_low for name in names) else []
-        return marks + (["sampled"] if any(name in self.sampled for name in names) else [])
+        kinds = (("at least", self.too_low), ("sampled", self.sampled))
+        return [mark for mark, told in kinds if any(_of(name, told) is not None for name in names)]
 
     def lines(self) -> list[str]:
         lines = ["", "Not measured"] if self.numbered else []
@@ -153,12 +173,17 @@ class _Notes:
 
 def reasons(text: str) -> dict[str, str]:
     """What is said of each figure in the text of Unmeasured, Incomplete or Sampled."""
-    parts = _NAMES.split(text)[1:]
+    parts = _NAMES.split(text.removesuffix("; ..."))[1:]  # for the rest the ad had no room
     return {
         name: reason
         for names, reason in zip(parts[::2], parts[1::2])
         for name in names.split(", ")
     }
+
+
+def _of(name: str, told: dict[str, str]) -> str | None:
+    """What is said of a figure, also where a name with a star stands for it."""
+    return next((reason for names, reason in told.items() if fnmatchcase(name, names)), None)
 
 
 def overview(ledgers: list[Ledger]) -> str:
@@ -193,7 +218,7 @@ def _cells(ledger: Ledger) -> tuple[str, ...]:
 def _source(ledger: Ledger) -> str:
     if ledger.source is None:
         return MISSING
-    return ledger.source if ledger.reading == FINAL else f"{ledger.source}, {ledger.reading}"
+    return ledger.source if ledger.reading == EXACT else f"{ledger.source}, {ledger.reading}"
 
 
 def _size(value: float | None) -> str:

@@ -7,7 +7,7 @@ the difference of two.
 from __future__ import annotations
 
 from ledge.network.counters import Counted, NetworkFigures, Traffic
-from ledge.usage import Usage
+from ledge.usage.usage import Usage
 
 _ALL = "Network*"  # for short
 

@@ -9,6 +9,10 @@ the socket gets it; of what goes, when IP hands it to the device.
     else:                                                                  class = remote
     packets = segments of the packet, or 1 if it is not made of segments
     counters = those of the group that the program is attached to, for this direction
+    if class = loopback, and the group has an identity, which a job has whose loopback is its own:
+        of what goes:  if source or destination is in 127.0.0.0/8 or ::1, and the packet has no
+                       mark: mark = the group's identity
+        of what comes: if the mark is another group's identity: refuse the packet
     counters[class].bytes   += length of the packet     (both in one step for all CPUs)
     counters[class].packets += packets
     allow the packet
@@ -21,6 +25,11 @@ each 1,448 bytes of data, 4 % more. Packets are counted as they are on the wire,
 it is cut into; a UDP datagram that IP fragments is one. Counted as sent is also what another
 program on the group refuses, or what the device's queue drops, and what TCP sends again.
 
+A mark is what skb->mark is to netfilter and routing: from the sender's last step (behind all of
+netfilter's) to the receiver's, on the loopback device alone, where no route depends on it. An
+identity is a mark whose upper byte is 0x4C. So what comes without a mark, from processes of no job,
+or with an admin's, is let through, and the node's services work as before.
+
 Sources: linux/bpf.h (struct __sk_buff), net/core/filter.c (cg_skb_is_valid_access),
 kernel/bpf/cgroup.c (__cgroup_bpf_run_filter_skb).
 """
@@ -29,7 +38,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Union
 
 from ledge.kernel.bpf import FUNC_GET_LOCAL_STORAGE
@@ -67,6 +76,7 @@ from ledge.kernel.bpf_assembler import (
     load_map,
     move,
     move32,
+    store,
     subtract,
 )
 
@@ -75,20 +85,30 @@ Prefix = Union[IPv4Network, IPv6Network]
 # The counters of one direction: bytes and packets of each class, 64 bits each.
 CLASSES = ("loopback", "local", "remote")
 BYTES_AT, PACKETS_AT, CLASS_BYTES = 0, 8, 16
-VALUE_BYTES = CLASS_BYTES * len(CLASSES)
+# Behind them the group's identity, 0 for none.
+IDENTITY_AT = CLASS_BYTES * len(CLASSES)
+VALUE_BYTES = IDENTITY_AT + 8
+_IDENTITY, _IDENTITY_MASK = 0x4C000000, 0xFF000000
 
 # What each prefix costs every packet is small, but not nothing.
 MOST_PREFIXES = 256
 
 # struct __sk_buff
-_LEN, _PROTOCOL, _IFINDEX, _DATA, _DATA_END, _GSO_SEGS, _GSO_SIZE = 0, 16, 40, 76, 80, 164, 176
+_LEN, _MARK, _PROTOCOL, _IFINDEX, _DATA, _DATA_END = 0, 8, 16, 40, 76, 80
+_GSO_SEGS, _GSO_SIZE = 164, 176
 _LOOPBACK_IFINDEX = 1  # net/core/dev.c: of every network namespace
 _ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
 _HEADER_4, _HEADER_6 = 20, 40
 _TCP_WITH_TIMESTAMPS = 32
 # Where IP headers have source and destination.
 _SOURCE_4, _DESTINATION_4, _SOURCE_6, _DESTINATION_6 = 12, 16, 8, 24
-_ALLOW = 1
+_REFUSE, _ALLOW = 0, 1
+_LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+
+def identity_of(number: int) -> int:
+    """The identity that a number gives, such as the inode of a group's directory."""
+    return _IDENTITY | number & ~_IDENTITY_MASK & 0xFFFFFFFF
 
 
 def counting_program(
@@ -98,12 +118,21 @@ def counting_program(
     byteorder: ByteOrder = sys.byteorder,
 ) -> bytes:
     """The program with these prefixes for local; the map is of BPF_MAP_TYPE_CGROUP_STORAGE."""
-    program = [
+    program: list[Instruction | Label] = [
         *_classification(ingress, local_prefixes, byteorder),
-        *_counting(map_fd),
+        *_packets(),
+        *_counters(map_fd),
+        *(_from_its_own() if ingress else _marked(byteorder)),
+        Label("add"),
+        *_addition(),
         move(R0, _ALLOW),
         leave(),
+        Label("refuse"),
+        move(R0, _REFUSE),
+        leave(),
     ]
+    if not ingress:
+        del program[-3:]  # no program may have what is never reached
     return assemble(program, byteorder)
 
 
@@ -182,12 +211,60 @@ def _words(
     return program
 
 
-def _counting(map_fd: int) -> list[Instruction | Label]:
+def _counters(map_fd: int) -> list[Instruction | Label]:
+    """Set r0."""
+    return [*load_map(R1, map_fd), move(R2, 0), call(FUNC_GET_LOCAL_STORAGE)]
+
+
+def _unless_loopback() -> list[Instruction | Label]:
+    """Set r1 to the group's identity, r2 to the mark of the packet; or go to "add"."""
     return [
-        *_packets(),
-        *load_map(R1, map_fd),
-        move(R2, 0),
-        call(FUNC_GET_LOCAL_STORAGE),
+        jump_if(R7, NOT_EQUAL, CLASSES.index("loopback") * CLASS_BYTES, "add"),
+        load(WORD, R1, R0, IDENTITY_AT),
+        jump_if(R1, EQUAL, 0, "add"),
+        load(WORD, R2, R6, _MARK),
+    ]
+
+
+def _from_its_own() -> list[Instruction | Label]:
+    return [
+        *_unless_loopback(),
+        jump_if32(R2, EQUAL, R1, "add"),
+        move32(R3, _IDENTITY_MASK),
+        and32(R2, R3),
+        jump_if32(R2, EQUAL, _IDENTITY, "refuse"),
+    ]
+
+
+def _marked(byteorder: ByteOrder) -> list[Instruction | Label]:
+    program: list[Instruction | Label] = [
+        *_unless_loopback(),
+        jump_if(R2, NOT_EQUAL, 0, "add"),
+        load(WORD, R2, R6, _DATA),
+        load(WORD, R3, R6, _DATA_END),
+    ]
+    for prefix, protocol, header, places in (
+        (_LOOPBACK[0], _ETH_P_IP, _HEADER_4, (_SOURCE_4, _DESTINATION_4)),
+        (_LOOPBACK[1], _ETH_P_IPV6, _HEADER_6, (_SOURCE_6, _DESTINATION_6)),
+    ):
+        other = f"not {protocol}"
+        program += [
+            load(WORD, R4, R6, _PROTOCOL),
+            jump_if(R4, NOT_EQUAL, _network_order(protocol, byteorder), other),
+            move(R4, R2),
+            add(R4, header),
+            jump_if(R4, ABOVE, R3, "add"),
+        ]
+        for place in places:
+            otherwise = f"not {prefix} at {place}"
+            program += _words(prefix, place, otherwise, byteorder)
+            program += [jump("mark"), Label(otherwise)]
+        program += [jump("add"), Label(other)]
+    return [*program, jump("add"), Label("mark"), store(WORD, R6, _MARK, R1)]
+
+
+def _addition() -> list[Instruction | Label]:
+    return [
         add(R0, R7),
         load(WORD, R1, R6, _LEN),
         atomic_add(DOUBLE_WORD, R0, BYTES_AT, R1),

@@ -11,11 +11,12 @@ import json
 from typing import Callable, NamedTuple
 
 from ledge.errors import PlanError
-from ledge.plan import Mount, Plan
-from ledge.plan_file import plan_document, read_mount, read_plan
+from ledge.plan.document import plan_document, read_mount, read_plan
+from ledge.plan.plan import Mount, Plan
+from ledge.policy.asked_mounts import bounded, mount_asked, replacing, shown, words_asked
 from ledge.policy.errors import ExpressionError, Unfit
 from ledge.policy.expressions import UNDEFINED, Expression, Scope, described
-from ledge.policy.keys import KEYS, Key, Value, attribute_of, words_of
+from ledge.policy.keys import AMOUNTS, KEYS, Key, Value, attribute_of
 from ledge.policy.model import (
     BUILT_IN,
     MOUNTS,
@@ -28,9 +29,11 @@ from ledge.policy.model import (
     Setting,
 )
 from ledge.policy.quantities import Share
-from ledge.policy.terms import is_of_the_system
+from ledge.policy.terms import is_of_the_system, within
 
 LONGEST_REFUSAL = 1000
+# What marks the origin of a value that the job has asked for.
+OF_THE_JOB = " of the job"
 
 _ADMINS = "if the job asks for nothing odd, this node's administrators can correct the policy"
 _MEGABYTE = 1 << 20
@@ -107,7 +110,7 @@ class _Deliberation:
         for key, (rule, request) in self.requests.items():
             if request is not None and self.grant(rule, request, key, plan):
                 allowing = rule.origin(request.place)
-                origins[key] = f"{request.attribute} of the job, which {allowing} lets it set"
+                origins[key] = f"{request.attribute}{OF_THE_JOB}, which {allowing} lets it set"
         self.note_ignored()
         _check(plan)
         return Decision(plan, None, origins, tuple(self.notes))
@@ -197,7 +200,11 @@ class _Deliberation:
         document["target"] = self.path(rule, place, setting.target)
         if setting.source is not None:
             document["source"] = self.path(rule, place, setting.source)
-            document["read_only"] = setting.read_only
+        if setting.kind == "bind":
+            document.update(read_only=setting.read_only, nosuid=setting.nosuid)
+        for name, key in AMOUNTS.items():
+            amount = self.value(rule, Setting(place, getattr(setting, name)), key)
+            document.update({name: amount} if amount is not None else {})
         try:
             mount = read_mount(document, MOUNTS)
         except PlanError as error:
@@ -220,7 +227,7 @@ class _Deliberation:
             return False
         found = self.asked(request.attribute)
         if key == MOUNTS:
-            plan.mounts += self.offered(rule, request, found)
+            self.grant_mounts(rule, request, plan, found)
             return True
         try:
             value = self.amount(rule, request.place, KEYS[key], KEYS[key].converted(found))
@@ -254,17 +261,30 @@ class _Deliberation:
             wanted = f"this node allows {bound.replace('_', ' ')} {key.shown(limit)}"
             raise _Refused(f"{attribute} of the job is {key.shown(value)}; {wanted}")
 
-    def offered(self, rule: Rule, request: Request, found: object) -> tuple[Mount, ...]:
-        """The mounts that a job names, among those that the policy offers."""
-        names = ", ".join(request.offered)
-        if not isinstance(found, str):
-            raise _job_error(request.attribute, found, f"expected any of {names}")
-        mounts: tuple[Mount, ...] = ()
-        for name in words_of(found):
-            if name not in request.offered:
-                raise _job_error(request.attribute, found, f"this node offers {names or 'none'}")
-            mounts += self.mounts(rule, request.offered[name])
-        return mounts
+    def grant_mounts(self, rule: Rule, request: Request, plan: Plan, found: object) -> None:
+        """Add the mounts that a job names or writes. Raises _Refused."""
+        attribute, origin = request.attribute, rule.origin(request.place)
+        try:
+            for word in words_asked(found, request.offered):
+                if word in request.offered:
+                    plan.mounts += self.mounts(rule, request.offered[word])
+                    continue
+                mount = self.written(rule, request, word) if ":" in word else None
+                if mount is None:
+                    problem = f"{attribute} of the job asks for {word:.200}"
+                    raise _Refused(f"{problem}; this node {_allowed(request)} ({origin})")
+                plan.mounts = replacing(plan.mounts, mount)
+        except Unfit as unfit:
+            raise _job_error(attribute, found, f"expected {unfit} ({origin})") from None
+
+    def written(self, rule: Rule, request: Request, word: str) -> Mount | None:
+        """The mount that a job writes, if it may have it. Raises Unfit if it is none."""
+        place = request.place
+        mount = mount_asked(word, lambda key, value: self.amount(rule, place, key, value))
+        for setting in request.at_most:
+            if bounded(mount, within(setting), self.mount(rule, place, setting)):
+                return mount
+        return None
 
     def note_ignored(self) -> None:
         """A note on attributes that ask for something, but that the policy gives no meaning."""
@@ -294,6 +314,13 @@ def _policy_error(rule: Rule, place: str, key: str, problem: str) -> _Refused:
 
 def _job_error(attribute: str, found: object, remedy: str) -> _Refused:
     return _Refused(f"{attribute} of the job is {described(found)}; {remedy}")
+
+
+def _allowed(request: Request) -> str:
+    """What of mounts a job may ask for."""
+    offered = f"offers {', '.join(request.offered) or 'none'}"
+    bounds = ", ".join(map(shown, request.at_most))
+    return f"{offered}, and allows at most {bounds}" if bounds else offered
 
 
 def _check(plan: Plan) -> None:

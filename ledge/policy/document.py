@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator
 from typing import Callable, TypeVar
 
 from ledge.errors import PlanError
-from ledge.plan import Mount, Plan
-from ledge.plan_file import plan_document, read_mount, read_plan
+from ledge.plan.document import MOUNT_BOUNDS, plan_document, read_mount, read_plan
+from ledge.plan.plan import Mount, Plan
 from ledge.policy.errors import ExpressionError, PolicyError, Unfit
 from ledge.policy.expressions import Expression, is_name
-from ledge.policy.keys import KEYS, Key, NotLiteral, QuantityKey, Value, attribute_of, words_of
+from ledge.policy.keys import (
+    AMOUNTS,
+    KEYS,
+    Key,
+    NotLiteral,
+    PathsKey,
+    QuantityKey,
+    Value,
+    WordKey,
+    WordsKey,
+    attribute_of,
+    is_plain_path,
+    words_of,
+)
 from ledge.policy.model import (
     BUILT_IN,
     DEFAULTS,
@@ -27,13 +41,16 @@ from ledge.policy.model import (
     Setting,
     built_in_policy,
 )
-from ledge.policy.terms import is_of_the_system
+from ledge.policy.terms import is_of_the_system, is_source_of_a_job_s
 from ledge.policy.tree import Mapping, Scalar, Sequence, Tree, read_tree
 
 VERSION = "1"
 
 _TOP = ("version", "without_daemon", "defaults", "rules")
 _SETTINGS = (*KEYS, MOUNTS, REFUSE, "requests")
+# As an expression it would be a division, or an attribute without MY or TARGET.
+_RELATIVE_PATH = re.compile(r"(?!(?i:MY|TARGET)\.)[\w.~-]+(?:/[\w.~-]*)*")
+_OF_A_MOUNT = ("kind", "target", "source", "read_only", "nosuid", "size", "inodes")
 _T = TypeVar("_T")
 
 
@@ -141,13 +158,16 @@ class _Reader:
         if isinstance(tree, Scalar) and tree.text == "none":
             return None
         request = Request(place, attribute_of(name), {}, {})
-        bounds = ("offered",) if name == MOUNTS else KEYS[name].bounds
+        bounds = ("offered", "at_most") if name == MOUNTS else KEYS[name].bounds
         for key, where, value in self.entries(tree, ("attribute", *bounds), name):
             if key == "attribute":
                 attribute = self.attempt(_attribute, value, where)
                 request = request._replace(attribute=attribute or "")
             elif key == "offered":
                 request.offered.update(self.offered(value))
+            elif name == MOUNTS:
+                mounts = self.attempt(_mounts, value, _mount_at_most)
+                request = request._replace(at_most=mounts or ())
             else:
                 bound = self.attempt(_choices if key == "one_of" else _setting, name, where, value)
                 if bound is not None:
@@ -172,7 +192,7 @@ def _entry(key: str, place: str, tree: Tree) -> Setting | Mounts:
 def _setting(key: str, place: str, tree: Tree) -> Setting:
     if key == REFUSE:
         return Setting(place, _refusal(_text(tree, place, key), place))
-    if key == "namespaces" and isinstance(tree, Sequence):
+    if isinstance(KEYS[key], WordsKey) and isinstance(tree, Sequence):
         return Setting(place, _words(tree, place, KEYS[key]))
     return Setting(place, _value(KEYS[key], _text(tree, place, key, KEYS[key].expected), place))
 
@@ -221,12 +241,16 @@ def _check_constant(expression: Expression, place: str, key: Key) -> None:
 
 
 def _check_slip(text: str, place: str, key: Key) -> None:
-    """A word with a letter wrong would be an attribute that is undefined in every ad."""
+    """A word with a letter wrong would be an attribute that is undefined in every ad.
+
+    So would be any other word for a key that takes nothing but a few.
+    """
     close = difflib.get_close_matches(text.lower(), key.words, 1, 0.7)
-    if close:
+    if close or isinstance(key, WordKey):
         problem = f"{place}: {key.name}: expected {key.expected}, found {text!r:.80}"
-        meant = f"did you mean {close[0]}? An attribute would be MY.{text} or TARGET.{text}"
-        raise PolicyError(problem, meant)
+        meant = f"did you mean {close[0]}? " if close else ""
+        remedy = f"{meant}An attribute would be MY.{text} or TARGET.{text}"
+        raise PolicyError(problem, remedy)
 
 
 def _expression(
@@ -256,10 +280,14 @@ def _refusal(text: str, place: str) -> Expression:
 def _words(tree: Sequence, place: str, key: Key) -> Value:
     """A list of words, none of them an expression."""
     words = [item.text if isinstance(item, Scalar) else "" for item in tree.items]
-    unknown = next((word for word in words if word not in key.words), None)
+    unknown = next((word for word in words if not _is_word(key, word)), None)
     if unknown is not None:
         raise PolicyError(f"{place}: {key.name}: expected {key.expected}, found {unknown!r:.80}")
     return key.literal(",".join(words))
+
+
+def _is_word(key: Key, word: str) -> bool:
+    return word in key.words or (isinstance(key, PathsKey) and is_plain_path(word))
 
 
 def _choices(name: str, place: str, tree: Tree) -> Setting:
@@ -273,36 +301,64 @@ def _choices(name: str, place: str, tree: Tree) -> Setting:
     return Setting(place, words)
 
 
-def _mounts(tree: Tree) -> tuple[MountSetting, ...]:
+def _mounts(
+    tree: Tree, read: Callable[[Tree], MountSetting] | None = None
+) -> tuple[MountSetting, ...]:
     if isinstance(tree, Scalar) and tree.text == "none":
         return ()
     if not isinstance(tree, Sequence):
         expected = "a list of mounts, or none"
         raise PolicyError(f"{tree.place}: mounts: expected {expected}, found {_found(tree)}")
-    return tuple(_mount(item) for item in tree.items)
+    return tuple((read or _mount)(item) for item in tree.items)
 
 
 def _mount(tree: Tree) -> MountSetting:
-    """A mount, checked as the plan's will be, with / for what an expression is going to give."""
-    parts: dict[str, str | Expression] = {}
+    """A mount, checked as the plan's will be, with stand-ins for what expressions will give."""
+    paths: dict[str, str | Expression] = {}
+    amounts: dict[str, Value | Expression] = dict.fromkeys(AMOUNTS)
     document: dict[str, object] = {}
     for key, (place, value) in tree.entries.items() if isinstance(tree, Mapping) else ():
+        if key not in _OF_A_MOUNT:
+            raise _unknown(place, key, _OF_A_MOUNT)
         text = _text(value, place, key, "a text")
-        if key in ("target", "source") and not text.startswith("/"):
-            parts[key] = _expression(text, place, key, "a path, or an expression")
-            document[key] = "/"
+        if key in ("target", "source"):
+            if _RELATIVE_PATH.fullmatch(text):
+                raise PolicyError(f"{place}: {key}: expected an absolute path, found {text!r:.80}")
+            literal = text.startswith("/")
+            paths[key] = text if literal else _expression(text, place, key, "a path, or an")
+            document[key] = text if literal else "/"
+        elif key in ("size", "inodes"):
+            name = "size_bytes" if key == "size" else key
+            amounts[name] = _value(AMOUNTS[name], text, place)
+            document[name] = int(MOUNT_BOUNDS[name][0])
         else:
-            parts[key] = text
-            document[key] = {"true": True, "false": False}.get(text) if key == "read_only" else text
+            document[key] = text if key == "kind" else {"true": True, "false": False}.get(text)
     try:
         mount = read_mount(document, f"{tree.place}: mounts")
     except PlanError as error:
-        raise PolicyError(error.problem, error.remedy) from None
-    target, source = parts["target"], parts.get("source")
+        raise PolicyError(error.problem.replace("_bytes", ""), error.remedy) from None
+    target, source = paths["target"], paths.get("source")
     if isinstance(source, Expression) and isinstance(target, str) and is_of_the_system(target):
         problem = f"{tree.place}: mounts: what is seen at {target:.80} must be written out"
         raise PolicyError(problem, "instead of an expression, a rule for each source")
-    return MountSetting(mount.kind, target, source, mount.read_only)
+    return MountSetting(mount.kind, target, source, mount.read_only, mount.nosuid, **amounts)
+
+
+def _mount_at_most(tree: Tree) -> MountSetting:
+    """What bounds the mounts that a job may write itself: never a directory of the system's."""
+    mount = _mount(tree)
+    where = f"{tree.place}: mounts: at_most"
+    if mount.kind == "devpts":
+        raise PolicyError(f"{where}: a job may write no mount of kind 'devpts'")
+    for path in (mount.target, mount.source):
+        if path is not None and not (isinstance(path, str) and is_plain_path(path)):
+            raise PolicyError(f"{where}: the paths must be written out, as in /data/reference")
+    if is_of_the_system(str(mount.target)):
+        problem = f"{where}: programs of root's believe what is at {mount.target:.80}"
+        raise PolicyError(problem, "make a directory such as /scratch, or offer a mount there")
+    if isinstance(mount.source, str) and not is_source_of_a_job_s(mount.source):
+        raise PolicyError(f"{where}: {mount.source:.80} shows what is hidden elsewhere")
+    return mount
 
 
 def _check_together(defaults: Rule) -> None:

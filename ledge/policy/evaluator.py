@@ -31,7 +31,7 @@ NOBODY = 65534
 LARGEST_BACKLOG = 64 << 20
 
 _MOST_ATTEMPTS = 2
-_PATIENCE_SECONDS = 10.0  # for a new policy, which waits its turn behind what is being decided
+_PATIENCE_SECONDS = 20.0  # for a new policy, which waits its turn behind what is being decided
 _PAUSE_SECONDS = 5.0  # before a process that will not live is started once more
 _MOST_RESTARTS = 10  # within that time
 _END_MILLISECONDS = 2000
@@ -40,6 +40,10 @@ _NOT_RUNNING = "the evaluator of this node's policy is not running"
 _NOT_RUNNING_REMEDY = "the log of ledged says why"
 _FORGED = "a decision has a mount that this node's policy has not"
 _FAILED_TWICE = "the evaluator of this node's policy has died over it twice"
+
+
+class NotRunningError(PolicyError):
+    """There is no process, whatever the policy says; it may be had later."""
 
 
 class _Waiting:
@@ -100,14 +104,14 @@ class Evaluator:
         try:
             self._fork()
         except OSError as error:
-            raise PolicyError(f"no process can be started: {error.strerror}") from None
+            raise NotRunningError(f"no process can be started: {error.strerror}") from None
         self.died = False
         self._to_send.clear()
         self._received.clear()
         problem = self._answer() or self._load(self._document)
         if problem:
             self._end()
-            raise PolicyError(problem)
+            raise NotRunningError(problem) if problem == _NOT_RUNNING else PolicyError(problem)
 
     def _fork(self) -> None:
         self._data, data = socket.socketpair()
@@ -228,8 +232,10 @@ class Evaluator:
     def reload(self) -> str | None:
         """Read the policy file anew; what is wrong with it, in which case the old one stays.
 
-        Waits until the process has read the requests that were sent before, 10 s at most.
+        Waits until the process has read the requests that were sent before, 20 s at most.
         """
+        if self.died:
+            self.restart()
         if self.died:
             return _NOT_RUNNING
         try:

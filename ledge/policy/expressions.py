@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from ledge.condor_versions import errors_of
 from ledge.policy.errors import ExpressionError, PolicyError
 
 LARGEST_AD = 1 << 20
@@ -77,7 +78,7 @@ def _parse(text: str) -> Any:
     classad2 = _classad2()
     try:
         ad = classad2.ClassAd(f"[ledge_expression = (\n{text}\n); ledge_end = 1]")
-    except (classad2.ClassAdException, ValueError):
+    except _errors(ValueError):
         raise ExpressionError("is no ClassAd expression") from None
     if sorted(ad.keys()) != ["ledge_end", "ledge_expression"]:
         raise ExpressionError("is no ClassAd expression")
@@ -107,7 +108,7 @@ class Scope:
     def _evaluate(self, expression: Expression) -> object:
         try:
             return self._plain(expression.tree.eval(self.machine, self.job))
-        except _classad2().ClassAdException:
+        except _errors():
             problem = "cannot be evaluated: it is nested too deeply, or takes too much memory"
             raise ExpressionError(problem) from None
         except (ValueError, OverflowError) as error:
@@ -184,7 +185,7 @@ def _members(ad: Any, names: list[str]) -> dict[str, object]:
             tree, value = ad.lookup(name), ad.eval(name)
             # Nothing is named as [""].
             constant = not any(ad.externalRefs(tree) + ad.internalRefs(tree))
-        except (classad2.ClassAdException, ValueError, OverflowError):
+        except _errors(ValueError, OverflowError):
             continue
         if isinstance(value, classad2.ClassAd):
             found[name] = _members(value, list(value.keys()))
@@ -214,7 +215,7 @@ def _references(expression: Expression) -> list[str]:
     classad2 = _classad2()
     try:
         names = classad2.ClassAd().externalRefs(expression.tree)
-    except (classad2.ClassAdException, ValueError):
+    except _errors(ValueError):
         return []
     text = expression.text.lower()
     # The library drops the MY of what it names, and names nothing as [""].
@@ -239,7 +240,7 @@ def _ad(text: bytes, name: str) -> Any:
     try:
         ad = classad2.parseNext("\n".join(lines) + "\n", classad2.ParserType.Old)
         known = {key.strip().lower() for key in ad or ()}
-    except (classad2.ClassAdException, ValueError):
+    except _errors(ValueError):
         known = set()
     for line in lines:
         attribute = line.partition("=")[0].strip().lower()
@@ -259,3 +260,7 @@ def _classad2() -> Any:
         remedy = "install python3-condor (RPM), condor (Debian) or htcondor (PyPI)"
         raise PolicyError(f"the Python module classad2 cannot be had: {error}", remedy) from None
     return classad2
+
+
+def _errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    return (*errors_of(_classad2(), "ClassAdException"), *more)

@@ -6,9 +6,12 @@ asks for with the bounds that the policy sets (`within`) and enters a value into
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Protocol, Union
 
-from ledge.plan import NAMESPACES, Plan
+from ledge.plan.document import MOST_PORTS
+from ledge.plan.plan import APART, EXECUTE, NAMESPACES, NETWORKS, Plan
 from ledge.policy.errors import Unfit
 from ledge.policy.quantities import BYTES, Quantity, Share, amount, check, read
 
@@ -158,6 +161,25 @@ class WordKey:
         return value if isinstance(value, str) else ", ".join(_words(value))
 
 
+class FlagKey(WordKey):
+    """A key that is true or false."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, ("true", "false"))
+
+    def converted(self, result: object) -> Value:
+        """Of a boolean too."""
+        return super().converted(str(result).lower() if isinstance(result, bool) else result)
+
+    def put(self, plan: Plan, value: Value) -> None:
+        """The field of the plan that has the same name."""
+        setattr(plan, self.name, value == "true")
+
+    def of(self, plan: Plan) -> Value:
+        """The field of the plan."""
+        return "true" if getattr(plan, self.name) else "false"
+
+
 class WordsKey:
     """A key with any of a few words for its value, separated by commas; none for none of them."""
 
@@ -212,6 +234,90 @@ class WordsKey:
         return ", ".join(_words(value)) or NONE
 
 
+class PathsKey(WordsKey):
+    """Paths, or words that stand for some, separated by commas; no expression gives a path.
+
+    What the job does not find, no program of root's that it starts finds either: so the daemon has
+    to know each path from the policy itself (ledge/policy/terms.py).
+    """
+
+    @property
+    def expected(self) -> str:
+        """What it takes."""
+        return f"any of {', '.join(self.choices)} and absolute paths, or none"
+
+    def literal(self, text: str) -> Value:
+        """Words and paths with commas between them."""
+        words = words_of(text)
+        if not any(word.startswith("/") for word in words):
+            return super().literal(text)
+        for word in words:
+            if word not in self.choices and not is_plain_path(word):
+                raise Unfit(self.expected)
+        return words
+
+
+def is_plain_path(text: str) -> bool:
+    """Whether it is absolute, not the root, and has no part that leads elsewhere."""
+    parts = text.split("/")
+    return text.startswith("/") and text.isprintable() and not {"", ".", ".."} & {*parts[1:]}
+
+
+class PortsKey:
+    """A key with TCP ports and ranges of them for its value, separated by commas, or none."""
+
+    words = (NONE,)
+    bounds = ("at_most",)
+    expected = "ports such as 8080 or 8000-8010, or none"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def literal(self, text: str) -> Value:
+        """Ports and ranges with commas between them."""
+        words = words_of(text)
+        if words == (NONE,):
+            return ()
+        for word in words:
+            first, dash, last = word.partition("-")
+            if not first.isdecimal() or not (last.isdecimal() or not dash):
+                raise NotLiteral
+            if not 0 < int(first) <= int(last or first) < 65536:
+                raise Unfit("ports from 1 to 65535, the lower one of a range first")
+        return words
+
+    def converted(self, result: object) -> Value:
+        """Of a number, or of a string of ports."""
+        try:
+            if isinstance(result, (int, str)) and not isinstance(result, bool):
+                return self.literal(str(result))
+        except NotLiteral:
+            pass
+        raise Unfit(self.expected)
+
+    def within(self, value: Value, bound: str, limit: Value) -> bool:
+        """At most these ports."""
+        return set(_ports(value)) <= set(_ports(limit))
+
+    def put(self, plan: Plan, value: Value) -> None:
+        """The ports, or more than a plan may have."""
+        plan.network_ports = tuple(islice(_ports(value), MOST_PORTS + 1))
+
+    def of(self, plan: Plan) -> Value:
+        """The ports of the plan."""
+        return tuple(map(str, plan.network_ports))
+
+    def shown(self, value: Value) -> str:
+        """The ports."""
+        return ", ".join(_words(value)) or NONE
+
+
+def _ports(value: Value) -> Iterator[int]:
+    for word in _words(value):
+        first, _, last = word.partition("-")
+        yield from range(int(first), int(last or first) + 1)
+
+
 def words_of(text: str) -> tuple[str, ...]:
     """The words of a text with commas between them, each once."""
     return tuple(dict.fromkeys(word.strip() for word in text.split(",")))
@@ -234,7 +340,14 @@ KEYS: dict[str, Key] = {
     for key in (
         WordsKey("namespaces", NAMESPACES),
         WordKey("cgroup", ("leaf", "none")),
+        WordKey("network", NETWORKS),
+        PortsKey("network_ports"),
         WordKey("on_failure", ("refuse", "run")),
+        PathsKey("hide", (EXECUTE,)),
+        WordKey("abstract_sockets", APART),
+        WordKey("loopback", APART),
+        WordKey("keyring", ("own", "shared")),
+        FlagKey("no_new_privs"),
         QuantityKey("pids_max", Quantity("pids_max", "1000")),
         QuantityKey(
             "memory_high", Quantity("memory_high_bytes", "512M or 90%", BYTES, percent="Memory")
@@ -267,6 +380,14 @@ KEYS: dict[str, Key] = {
         ),
         QuantityKey("io_weight", Quantity("io_weight", "100")),
     )
+}
+
+# What a mount may have of: they are no keys of the policy, but read like them.
+AMOUNTS = {
+    "size_bytes": QuantityKey(
+        "mounts: size", Quantity("size_bytes", "2G or 50%", BYTES, percent="Memory")
+    ),
+    "inodes": QuantityKey("mounts: inodes", Quantity("inodes", "100000")),
 }
 
 

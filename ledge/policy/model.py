@@ -18,12 +18,15 @@ WITHOUT_DAEMON = ("hold", "requeue", "run")
 
 
 class MountSetting(NamedTuple):
-    """A mount whose paths may be expressions."""
+    """A mount whose paths and amounts may be expressions."""
 
     kind: str
     target: str | Expression
     source: str | Expression | None
     read_only: bool
+    nosuid: bool = False
+    size_bytes: Value | Expression = None
+    inodes: Value | Expression = None
 
 
 class Setting(NamedTuple):
@@ -43,13 +46,14 @@ class Mounts(NamedTuple):
 class Request(NamedTuple):
     """What a job may ask for: by which attribute, and within which bounds.
 
-    `offered` are the mounts that a job may name.
+    `offered` are the mounts that a job may name, `at_most` bound those that it may write itself.
     """
 
     place: str
     attribute: str
     bounds: dict[str, Setting]
     offered: dict[str, Mounts]
+    at_most: tuple[MountSetting, ...] = ()
 
 
 class Rule(NamedTuple):

@@ -10,7 +10,7 @@ import math
 import re
 from typing import NamedTuple
 
-from ledge.plan_file import LIMIT_BOUNDS
+from ledge.plan.document import LIMIT_BOUNDS, MOUNT_BOUNDS
 from ledge.policy.errors import Unfit
 
 BYTES = {
@@ -23,6 +23,7 @@ BYTES = {
     },
 }
 _PLAIN = {"": 1}
+_BOUNDS = {**LIMIT_BOUNDS, **MOUNT_BOUNDS}
 
 # What only a quantity looks like: digits, with a unit or none, with "/s" or none. What else
 # begins with a digit may be an expression, as 2 * RequestCpus.
@@ -47,8 +48,9 @@ class Share(NamedTuple):
 class Quantity(NamedTuple):
     """The numbers that a key takes.
 
-    `limit` is the name in ledge/limits.py, `example` what to write; `rate` allows "/s" and
-    `percent` says what 100% is: "Memory" (of the slot), "core" or nothing.
+    `limit` is the name in ledge/plan/limits.py, or of an amount of a mount; `example` is what to
+    write; `rate` allows "/s" and `percent` says what 100% is: "Memory" (of the slot), "core" or
+    nothing.
     """
 
     limit: str
@@ -66,7 +68,7 @@ class Quantity(NamedTuple):
     @property
     def expected(self) -> str:
         """What to write, in words that follow "expected "."""
-        smallest, largest = LIMIT_BOUNDS[self.limit]
+        smallest, largest = _BOUNDS[self.limit]
         kind = "a whole number" if self.whole else "a number"
         bounds = f"from {amount(smallest, self)} to {amount(largest, self)}"
         if largest > _MORE_THAN_ANYBODY_HAS:
@@ -125,7 +127,7 @@ def _percentage(numerator: int, decimals: int, text: str, quantity: Quantity) ->
 
 def _checked(numerator: int, denominator: int, quantity: Quantity) -> int | float:
     """The fraction within the bounds of the key; bytes and operations are rounded down."""
-    smallest, largest = LIMIT_BOUNDS[quantity.limit]
+    smallest, largest = _BOUNDS[quantity.limit]
     value: int | float = numerator // denominator
     if quantity.percent == "core":
         value = numerator / denominator

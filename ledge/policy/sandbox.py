@@ -18,7 +18,7 @@ import sys
 import time
 from typing import NamedTuple
 
-from ledge.descriptors import release_descriptors
+from ledge.kernel.descriptors import release_descriptors
 from ledge.kernel.syscalls import (
     PR_SET_DUMPABLE,
     PR_SET_NAME,
@@ -43,7 +43,8 @@ from ledge.policy.wire import (
     written_decision,
 )
 
-LONGEST_SECONDS = 2.0
+LONGEST_SECONDS = 2.0  # of CPU time: a busy node must not refuse a job for it
+_LONGEST_WAIT_SECONDS = 20.0  # less than hooks wait (ledge/client.py)
 MOST_AT_ONCE = 8
 
 _MEMORY_BYTES = 256 << 20
@@ -52,7 +53,8 @@ _CHUNK = 1 << 18
 _MOST_TO_SEND = 1 << 20
 _PIPE = 3
 
-_TOO_LONG = f"does not end within {LONGEST_SECONDS:g} s"
+_TOO_LONG = f"does not end within {LONGEST_SECONDS:g} s of CPU time"
+_TOO_LATE = f"does not end within {_LONGEST_WAIT_SECONDS:g} s"
 _TOO_MUCH = f"takes more than {_MEMORY_BYTES >> 20} MB of memory"
 _CRASH = "crashes the ClassAd library, as what is nested too deeply does"
 _NO_ANSWER = "ended without an answer"
@@ -223,7 +225,7 @@ class _Server:
     def start(self, request: Request) -> None:
         hear, tell = os.pipe()
         position = mmap.mmap(-1, _POSITION_BYTES)
-        deadline = time.monotonic() + LONGEST_SECONDS
+        deadline = time.monotonic() + _LONGEST_WAIT_SECONDS
         try:
             pid = os.fork()
         except OSError as error:
@@ -247,7 +249,7 @@ class _Server:
         now = time.monotonic()
         for fd, evaluation in list(self.evaluations.items()):
             if evaluation.deadline <= now:
-                self.end(fd, _TOO_LONG)
+                self.end(fd, _TOO_LATE)
 
     def end(self, fd: int, problem: str) -> None:
         """Take the child away and pass on what it said, or what became of it."""

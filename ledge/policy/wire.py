@@ -11,7 +11,7 @@ import struct
 from typing import NamedTuple
 
 from ledge.errors import PlanError
-from ledge.plan_file import plan_document, read_plan
+from ledge.plan.document import plan_document, read_plan
 from ledge.policy.decision import Decision, refusal
 
 LARGEST_ANSWER = 1 << 18

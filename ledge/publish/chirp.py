@@ -4,7 +4,7 @@ The few requests that are needed are spoken directly: htcondor2.htchirp costs 70
 and waits for ever for a starter that closes in mid-reply. Protocol as htcondor2.htchirp and
 HTCondor's src/condor_starter.V6.1/io_proxy_handler.cpp speak it: a line a request, words parted
 by blanks, a backslash before a blank or a backslash in a word; the answer is a number on a line,
-negative for an error.
+negative for an error; that of a value is its length, and the value follows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 5.0
 _LONGEST_STRING = 480  # io_proxy_handler.cpp refuses an expression of more than 993 bytes
-_LARGEST_ANSWER = 4096
+_LONGEST_LINE = 100
+_PIECE = 65536
+_GET = b"get_job_attr_delayed "
 _ADDRESS = b"0123456789abcdefABCDEF.:[]"
 
 
@@ -52,13 +54,17 @@ def publish(
     starter: Starter,
     expressions: dict[str, str],
     patience_seconds: float = PATIENCE_SECONDS,
+    others: tuple[str, ...] = (),
 ) -> None:
     """Set attributes in the job ad to expressions, all within the patience. Raises ChirpError.
 
-    The requests are sent together and the answers read after: one wait, not one for each.
+    `others` are undefined afterwards: what the ad has under these names, an earlier run of the job
+    or the job itself has put there. The requests are sent together and the answers read after: one
+    wait, not one for each.
     """
     requests = [b"cookie " + starter.cookie]
     requests += [_set_job_attr_delayed(name, value) for name, value in expressions.items()]
+    questions = [_GET + _word(name) for name in others]
     deadline = monotonic() + patience_seconds
     family = _socket.AF_INET6 if ":" in starter.host else _socket.AF_INET
     try:
@@ -66,35 +72,71 @@ def publish(
         try:
             connection.settimeout(patience_seconds)
             connection.connect((starter.host, starter.port))
-            _exchange(connection, requests, deadline)
+            answers = _Answers(connection, deadline)
+            there = _exchange(connection, answers, requests + questions, deadline)
+            stale = [name for name in others if _GET + _word(name) in there]
+            again = [_set_job_attr_delayed(name, "undefined") for name in stale]
+            _exchange(connection, answers, again, deadline)
         finally:
             connection.close()
     except OSError as error:
         raise ChirpError(f"the starter does not answer: {error}") from None
 
 
-def _exchange(connection: _socket.socket, requests: list[bytes], deadline: float) -> None:
+def _exchange(
+    connection: _socket.socket, answers: _Answers, requests: list[bytes], deadline: float
+) -> list[bytes]:
+    """Send requests and read their answers; the questions to which there was a value."""
     unsent = b"".join([request + b"\n" for request in requests])
     while unsent:
         _limit(connection, deadline)
         unsent = unsent[connection.send(unsent) :]
-    answers = b""
-    while answers.count(b"\n") < len(requests):
-        _limit(connection, deadline)
-        received = connection.recv(4096)
+    there = []
+    for request in requests:
+        answer = answers.line()
+        if not request.startswith(_GET):
+            if not answer.isdigit():
+                what = request.partition(b" ")[0] if request[:4] == b"cook" else request.split()[1]
+                raise ChirpError(f"the starter refused {what.decode()}: {answer[:40]!r}")
+        elif answer.isdigit():
+            answers.skip(int(answer))
+            there.append(request)
+    return there
+
+
+class _Answers:
+    """What the starter says: a number on a line, after which its bytes may follow."""
+
+    __slots__ = ("connection", "deadline", "unread")
+
+    def __init__(self, connection: _socket.socket, deadline: float) -> None:
+        self.connection = connection
+        self.deadline = deadline
+        self.unread = b""
+
+    def line(self) -> bytes:
+        """The next line."""
+        while b"\n" not in self.unread:
+            if len(self.unread) > _LONGEST_LINE:
+                raise ChirpError("the starter talks without end")
+            self._read()
+        line, _, self.unread = self.unread.partition(b"\n")
+        return line.strip()
+
+    def skip(self, length: int) -> None:
+        """Pass over the bytes of a value, which may be one that a job has set."""
+        while len(self.unread) < length:
+            length -= len(self.unread)
+            self.unread = b""
+            self._read()
+        self.unread = self.unread[length:]
+
+    def _read(self) -> None:
+        _limit(self.connection, self.deadline)
+        received = self.connection.recv(_PIECE)
         if not received:
             raise ChirpError("the starter closed the connection in mid-answer")
-        answers += received
-        if len(answers) > _LARGEST_ANSWER:
-            raise ChirpError("the starter talks without end")
-    for request, answer in zip(requests, answers.splitlines()):
-        if not _good(answer):
-            what = request.partition(b" ")[0] if request is requests[0] else request.split()[1]
-            raise ChirpError(f"the starter refused {what.decode()}: {answer[:40]!r}")
-
-
-def _good(answer: bytes) -> bool:
-    return answer.strip().isdigit()
+        self.unread += received
 
 
 def _limit(connection: _socket.socket, deadline: float) -> None:
@@ -107,7 +149,11 @@ def _limit(connection: _socket.socket, deadline: float) -> None:
 def expression(value: Value) -> str:
     """The ClassAd literal of a value, cut to a length that the starter takes."""
     if isinstance(value, str):
-        value = value.encode("utf-8", "replace")[:_LONGEST_STRING].decode("utf-8", "ignore")
+        text = value.encode("utf-8", "replace")
+        if len(text) > _LONGEST_STRING:
+            whole, entries, _ = text[:_LONGEST_STRING].rpartition(b"; ")
+            text = whole + b"; ..." if entries else text[:_LONGEST_STRING]
+        value = text.decode("utf-8", "ignore")
     return literal(value)
 
 

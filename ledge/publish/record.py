@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 # Where a reading comes from: its attribute in the record is READING.
 READING = "Reading"
 RUNNING = "running"  # the job runs; the next one will tell more
-FINAL = "final"  # when the job's last process had gone
+EXACT = "exact"  # when the job's last process had gone
 SAMPLED = "sampled"  # the job has ended, but could not be read then: the last reading before
+AGE = "ReadingAgeSeconds"  # of a sampled reading when the job ended
 TAKEN = "Taken"  # when, in seconds since 1970
 
 

@@ -8,7 +8,7 @@ src/condor_shadow.V6.1/remoteresource.cpp updateFromStarter). LedgeUsage is adde
 startd wrote. The startd writes it anew now and then, without LedgeUsage; the next sample puts it
 back.
 
-From HTCondor 25 on (STARTER_NESTED_SCRATCH) the file is in a directory of HTCondor's own user;
+From HTCondor 25.4 on (STARTER_NESTED_SCRATCH) the file is in a directory of HTCondor's own user;
 where it is in one of the job's, a job could write it too, and nothing is written.
 """
 
@@ -31,11 +31,15 @@ _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class UpdateAd:
     """The .update.ad of one starter."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("_record", "_written", "directory", "fd")
 
     def __init__(self, fd: int) -> None:
         """`fd` is its directory; see open_update_ad."""
         self.fd = fd
+        status = os.fstat(fd)
+        self.directory = (status.st_dev, status.st_ino)
+        self._record = ""
+        self._written: tuple[int, int] | None = None
 
     def write(self, record: str) -> None:
         """Put the record there, in place of an earlier one. Raises OSError."""
@@ -47,9 +51,30 @@ class UpdateAd:
         try:
             os.fchmod(fd, 0o644)  # whatever the umask: the starter reads it as the job's user
             _write(fd, b"\n".join([*lines, line, b""]))
+            self._written = _identity(os.fstat(fd))
         finally:
             os.close(fd)
         os.rename(_NEW_NAME, _NAME, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        self._record = record
+
+    def mend(self) -> bool:
+        """Put the record back if the startd has written anew; False if the starter has ended.
+
+        Raises OSError.
+        """
+        if not os.fstat(self.fd).st_nlink:
+            return False  # the directory is gone
+        if self._record and not self.is_as_written():
+            self.write(self._record)
+        return True
+
+    def is_as_written(self) -> bool:
+        """Whether nobody has put another file in place of what was written last."""
+        try:
+            found = os.stat(_NAME, dir_fd=self.fd, follow_symlinks=False)
+        except OSError:
+            return False
+        return _identity(found) == self._written
 
     def close(self) -> None:
         """Close the directory."""
@@ -92,6 +117,10 @@ def open_update_ad(starter: int, uid: int) -> UpdateAd | None:
 def _is_htcondor_s(status: os.stat_result, uid: int) -> bool:
     writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return status.st_uid != uid and not writable
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_ino, status.st_mtime_ns
 
 
 def _write(fd: int, text: bytes) -> None:

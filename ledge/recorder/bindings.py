@@ -15,6 +15,8 @@ import re
 import socket
 from typing import Any
 
+from ledge.condor_versions import errors_of
+
 ATTRIBUTE = "Ledge"
 # What became of an edit: the record is there; there is no such job, or it runs elsewhere by now;
 # the schedd lets us do nothing; it will not have this record; it did not answer, or something else
@@ -79,6 +81,11 @@ class Bindings:
         import htcondor2
 
         self.library = htcondor2
+        self._errors: tuple[type[Exception], ...] = (
+            *errors_of(htcondor2, "HTCondorException"),
+            OSError,
+            ValueError,
+        )
         self._schedds: dict[str, Any] = {}
 
     def jobs(self) -> dict[str, Any]:
@@ -93,7 +100,7 @@ class Bindings:
             ads = self.library.Collector(startd).query(
                 self.library.AdType.Startd, "StarterPid =!= undefined", wanted
             )
-        except (self.library.HTCondorException, OSError, ValueError) as error:
+        except self._errors as error:
             return {"problem": f"the startd does not say whose jobs run here: {error}"}
         found = {}
         for ad in ads:
@@ -109,7 +116,7 @@ class Bindings:
             if slot is not None and not self._ran_in(queue, job, slot):
                 return {"outcome": GONE, "reason": "it runs elsewhere, or has left the queue"}
             queue.edit([job], ATTRIBUTE, record)
-        except (self.library.HTCondorException, OSError, ValueError) as error:
+        except self._errors as error:
             self._schedds.pop(schedd, None)  # it may have another address by now
             return {"outcome": outcome_of(str(error)), "reason": str(error)}
         return {"outcome": DONE, "reason": ""}

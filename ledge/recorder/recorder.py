@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
+import re
 from collections import Counter
 from typing import Any, Callable, Protocol
 
+from ledge.kernel.proc import process_start
 from ledge.recorder.bindings import DENIED, DONE, FAILED, GONE, REFUSED
 from ledge.recorder.schedule import (
+    LONGEST_SECONDS,
     Destination,
     Schedule,
     deliverable,
     forgettable,
     superseded,
 )
-from ledge.recorder.spool import JOB, START, Entry, Name, Spool, parse_key
+from ledge.recorder.spool import JOB, LAST, LIVE, START, Entry, Name, Spool, parse_key
 from ledge.recorder.worker import WorkerError
 
+_NEW = ".job"
 _LOOK_AGAIN_SECONDS = 1.0
 _TIDY_SECONDS = 60.0
 _REMEDIES = {
@@ -27,6 +30,7 @@ _REMEDIES = {
     "point, known there (condor_qusers -add), and allowed to WRITE (docs/recording.md)",
     FAILED: "see whether it is up, and whether this node has a token that it takes",
 }
+_NUMBER = re.compile(r"[0-9]+")
 
 
 class Asked(Protocol):
@@ -40,15 +44,24 @@ class Asked(Protocol):
 class Recorder:
     """Works on a spool; `counts` says what became of it all."""
 
-    def __init__(self, spool: Spool, worker: Asked, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        worker: Asked,
+        report: Callable[[str], None],
+        token_problem: Callable[[], str] = str,
+    ) -> None:
+        """`token_problem` says what is wrong with the node's tokens; empty if nothing is."""
         self.spool = spool
         self.worker = worker
         self.report = report
+        self.token_problem = token_problem
         self.schedule = Schedule()
         self.jobs: dict[str, Destination] = {}
         self.counts: Counter[str] = Counter()
         self._failures: Counter[Name] = Counter()
         self._reported: Counter[str] = Counter()
+        self._told: dict[str, str] = {}  # by schedd, why it does not record
         self._asked = 0.0
         self._tidied = 0.0
         self._problem = ""
@@ -65,7 +78,8 @@ class Recorder:
         if now - self._tidied > _TIDY_SECONDS:
             self._tidied = now
             self._tidy()
-        due = self.schedule.seconds_until_due(now)
+        waiting = [name for name in names if name.kind in (LIVE, LAST) and name.key in self.jobs]
+        due = self.schedule.seconds_until_due(now, {self.jobs[one.key].schedd for one in waiting})
         pauses = [_TIDY_SECONDS, _LOOK_AGAIN_SECONDS if unknown else None, due]
         return max(0.05, min(pause for pause in pauses if pause is not None))
 
@@ -73,6 +87,7 @@ class Recorder:
         """Try everything again, with HTCondor's configuration and tokens as they are now."""
         self.worker.end()
         self.schedule = Schedule()
+        self._told = dict.fromkeys(self._told, "")
 
     # ---- whose it is
 
@@ -142,7 +157,8 @@ class Recorder:
     def _deliver(self, name: Name, now: float) -> None:
         entry = self.spool.read(name)
         if entry is None:
-            self.counts["unreadable"] += 1
+            if name in self.spool.names():  # ledged may have dropped it for want of room
+                self.counts["unreadable"] += 1
             self.spool.remove(name)
             return
         destination = self.jobs[name.key]
@@ -174,17 +190,23 @@ class Recorder:
         return str(answer["outcome"]), str(answer["reason"])
 
     def _answered(self, schedd: str) -> None:
-        if self.schedule.worked(schedd):
+        self.schedule.worked(schedd)
+        if self._told.pop(schedd, None) is not None:
             self.report(f"schedd {schedd} records again")
 
     def _failed(self, destination: Destination, outcome: str, reason: str, now: float) -> None:
+        """The same trouble is told once, however often and with whichever job it is tried."""
         pause = self.schedule.failed(destination.schedd, now)
-        if outcome == DENIED:
-            self.worker.end()  # whoever is let in later must not come with the old session
-        self.report(
-            f"schedd {destination.schedd} does not record job {destination.job}: {reason}; "
-            f"{_REMEDIES[outcome]}; tried again in {pause:.0f} s"
-        )
+        # Whoever is let in later must not come with the old session, or without the new token.
+        self.worker.end()
+        why = f"{reason}; {self.token_problem() or _REMEDIES[outcome]}"
+        trouble = _NUMBER.sub("", why)
+        if self._told.get(destination.schedd) != trouble:
+            self._told[destination.schedd] = trouble
+            self.report(
+                f"schedd {destination.schedd} does not record job {destination.job}: {why}; tried "
+                f"again in {pause:.0f} s, and then every {LONGEST_SECONDS / 60:.0f} min at least"
+            )
 
     # ---- now and then
 
@@ -203,16 +225,10 @@ class Recorder:
 def lives(key: str) -> bool:
     """Whether a starter still runs; its start time tells it from a later process of its PID."""
     words = parse_key(key)
-    return words is not None and start_time(words[0]) == words[1]
-
-
-def start_time(pid: int) -> int | None:
-    """When a process was started, in ticks since boot (proc(5), stat); None if there is none."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, IndexError):
-        return None
+        return words is not None and process_start(words[0]) == words[1]
+    except OSError:
+        return False
 
 
 def _read_destination(spool: Spool, name: Name) -> Destination | None:
@@ -225,8 +241,9 @@ def _read_destination(spool: Spool, name: Name) -> Destination | None:
 
 
 def _write_destination(spool: Spool, name: Name, destination: Destination) -> None:
+    """By way of one name for all: a disk that is full must not be filled with beginnings."""
     path = os.path.join(spool.path, str(name))
-    new = f"{path}.{time.monotonic_ns()}"
+    new = os.path.join(spool.path, _NEW)
     with open(new, "w", encoding="utf-8") as file:
         json.dump(destination, file)
     os.replace(new, path)

@@ -46,14 +46,15 @@ class Schedule:
         self._due[schedd] = now + pause
         return pause
 
-    def worked(self, schedd: str) -> bool:
-        """Note that it did; whether it had failed before."""
+    def worked(self, schedd: str) -> None:
+        """Note that it did."""
         self._due.pop(schedd, None)
-        return self._failures.pop(schedd, 0) > 0
+        self._failures.pop(schedd, None)
 
-    def seconds_until_due(self, now: float) -> float | None:
-        """Until the first schedd may be tried again; None if none is left in peace."""
-        return max(0.0, min(self._due.values()) - now) if self._due else None
+    def seconds_until_due(self, now: float, schedds: Iterable[str]) -> float | None:
+        """Until the first of the schedds may be tried again; None if none is left in peace."""
+        due = [self._due[schedd] for schedd in schedds if schedd in self._due]
+        return max(0.0, min(due) - now) if due else None
 
 
 def superseded(names: Iterable[Name]) -> list[Name]:

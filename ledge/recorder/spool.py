@@ -17,10 +17,11 @@ import contextlib
 import os
 import stat
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from ledge.publish.record import FINAL, READING, RUNNING, TAKEN, record
+from ledge.publish.record import EXACT, READING, RUNNING, TAKEN, record
 
 if TYPE_CHECKING:
     from ledge.classads import Value
@@ -33,6 +34,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = ".new"
 _LONGEST_KEY = 40
+_LATELY = 256
 
 
 class Name(NamedTuple):
@@ -74,7 +76,10 @@ def parse_name(text: str) -> Name | None:
 
 
 class Spool:
-    """The spool directory. `dropped` counts, by kind, what had to make room for others."""
+    """The spool directory. `dropped` counts, by kind, what had to make room for others.
+
+    `lost` are the keys of the jobs whose last figures those were, lately.
+    """
 
     def __init__(self, path: str, most_files: int = MOST_FILES) -> None:
         """Raises OSError if there is no such directory."""
@@ -82,6 +87,7 @@ class Spool:
         self.fd = os.open(path, _DIRECTORY)
         self.most_files = most_files
         self.dropped = {START: 0, LIVE: 0, LAST: 0}
+        self.lost: deque[str] = deque(maxlen=_LATELY)
 
     # ---- ledged's side
 
@@ -95,7 +101,7 @@ class Spool:
         `attributes` are named without a prefix. What has them removed is for the recorder to say;
         see `holds`.
         """
-        reading = FINAL if final else RUNNING
+        reading = EXACT if final else RUNNING
         text = record({READING: reading, TAKEN: int(time.time()), **attributes})
         self._make(Name(key, LAST if final else LIVE), text.encode("utf-8", "replace"))
 
@@ -128,6 +134,8 @@ class Spool:
         for name in sorted(names, key=self._worth)[:excess]:
             self.remove(name)
             self.dropped[name.kind] += 1
+            if name.kind == LAST:
+                self.lost.append(name.key)
 
     def _worth(self, name: Name) -> tuple[int, float]:
         try:

@@ -35,9 +35,18 @@ class Slice:
         for file in DELEGATED:
             os.chown(self.path / file, uid, -1)
 
+    @classmethod
+    def of(cls, path: Path) -> Slice:
+        """One that another process has made."""
+        slice_ = cls.__new__(cls)
+        slice_.path, slice_.scope = path, path / "test.scope"
+        return slice_
+
     def groups(self) -> list[str]:
         """What is below the slice beside the scope, by relative path."""
-        found = {str(path.relative_to(self.path)) for path in self.path.rglob("*") if path.is_dir()}
+        # A walk passes over those that are removed meanwhile.
+        paths = [Path(path) for path, _, _ in os.walk(self.path)]
+        found = {str(path.relative_to(self.path)) for path in paths[1:]}
         return sorted(found - {self.scope.name})
 
     def processes(self) -> list[int]:
@@ -63,6 +72,18 @@ class Slice:
         directories = [path for path in self.path.rglob("*") if path.is_dir()]
         for path in [*sorted(directories, reverse=True), self.path]:
             _remove(path)
+
+
+class OneGroup(Slice):
+    """A job's only group, as HTCondor before 24.8 makes it: the wrapper stands in it."""
+
+    def __init__(self, name: str, uid: int, above: Path | None = None) -> None:
+        root = above or mount_point()
+        assert root is not None
+        self.path = self.scope = root / name
+        self.path.mkdir()
+        for file in DELEGATED:
+            os.chown(self.path / file, uid, -1)
 
 
 def _remove(path: Path) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pwd
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 
 from tests.kernel.cgroups import Slice
 from tests.kernel.ledged import Ledged
+from tests.kernel.networks import Networks
 from tests.kernel.starter import SIGNALS_OF_LIBC, Starter, User, set_default_disposition
 
 BY_LEDGED = "nobody_by_ledged"
@@ -41,8 +42,7 @@ def _is_alone(metafunc: pytest.Metafunc) -> bool:
 
 @pytest.fixture
 def user(request: pytest.FixtureRequest) -> User:
-    entry = pwd.getpwnam(request.param.partition("_")[0])
-    return User(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    return User.named(request.param.partition("_")[0])
 
 
 @pytest.fixture(scope="module")  # there is but one on a node, and some modules have their own
@@ -124,3 +124,20 @@ def default_dispositions() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Networks]:
+    network = Networks()
+    yield network
+    network.close()
+
+
+@pytest.fixture
+def pins(tmp_path: Path) -> Iterator[str]:
+    """Where the map is pinned: in a file system of type bpf that is this test's own."""
+    mount = tmp_path / "bpf"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "bpf", "bpf", mount], check=True)
+    yield str(mount / "condor-ledge")
+    subprocess.run(["umount", mount], check=True)

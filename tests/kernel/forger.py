@@ -170,7 +170,7 @@ def shell(line: str) -> None:
 
 def ask_all() -> None:
     """Ask for everything that there is, each on a connection of its own."""
-    for verb in (b"reserve", b"launch", b"settle", b"status"):
+    for verb in (b"reserve", b"launch", b"settle", b"enter", b"status", b"jobs"):
         answer = Connection().ask(verb, JOB_AD + b"\0" if verb == b"reserve" else b"")
         say(b"%s: %s\n" % (verb, answer.replace(b"\n", b" ")))
 
@@ -223,11 +223,48 @@ def confine(how: str) -> None:
         checked(libc.prctl(PR_SET_SECCOMP, 2, program, 0, 0))
 
 
-def ask_confined(how: str) -> None:
-    """Ask for a launch with fewer rights than a job has."""
-    connection = reserved()
+def ask_confined(how: str, verb: str = "launch") -> None:
+    """Ask for a launch, or to be let into a job, with fewer rights than a job has."""
+    connection = reserved() if verb == "launch" else Connection()
     confine(how)
-    say(connection.ask(b"launch"))
+    say(connection.ask(verb.encode()))
+
+
+# ---- sessions
+
+
+def ask_enter(times: str = "1") -> None:
+    """Ask to be let into the job, each time on a connection of its own."""
+    for _ in range(int(times)):
+        say(Connection().ask(b"enter") + b"\n")
+
+
+def ask_enter_as_wrapper() -> None:
+    """Have a job launched, and ask to be let into it."""
+    handover = launched()
+    init_of(handover)
+    give(handover, [command(b"/bin/sleep", b"600"), directory(), directory()])
+    while b"started" not in handover.recv(4096):
+        pass
+    say(Connection().ask(b"enter"))
+
+
+def enter(what: str) -> None:
+    """Be let into the job, hand over something wrong, and say what is told."""
+    connection = Connection()
+    connection.send(b"enter")
+    answer, fd = connection.receive()
+    assert fd is not None, answer
+    handover = handover_socket(fd)
+    assert handover.recv(4096) == b"ready\n"
+    good = [command(b"/bin/true"), directory(), directory()]
+    if what == "nothing":
+        handover.shutdown(socket.SHUT_WR)
+    elif what == "garbage":
+        handover.send(b"\xff" * 4096)
+    elif what == "a pipe":
+        give(handover, [os.pipe()[0], *good[1:]])
+    say(reports(handover))
 
 
 def ask_beside_unknown_job() -> None:
@@ -272,6 +309,46 @@ def write(path: str, value: object) -> None:
 def reserve(owner: str) -> None:
     """Reserve for a job ad with that owner."""
     say(Connection().ask(b"reserve", JOB_AD.replace(b"nobody", owner.encode()) + b"\0"))
+
+
+def settle_while_the_group_goes() -> None:
+    """Have a job launched, settle, and remove its group before ledged has read it."""
+    handover = launched()
+    init_of(handover)
+    give(handover, [command(b"/bin/sleep", b"600"), directory(), directory()])
+    while b"started" not in handover.recv(4096):
+        pass
+    time.sleep(5.5)  # for a reading
+    group = f"{own_slice()}/ledge-{os.getpid()}"
+    connection = Connection()
+    connection.send(b"settle")
+    removed = 0
+    while removed < 2:
+        with contextlib.suppress(OSError):
+            os.rmdir(group + "/job" if removed == 0 else group)
+            removed += 1
+    say(connection.receive()[0])
+
+
+def be_refused(times: str) -> None:
+    """Have a job refused again and again; at last it is not, for those that come after us."""
+    for _ in range(int(times)):
+        say(Connection().ask(b"reserve", b"no ad\0") + b"\n")
+    reserved()
+
+
+def crowd(connections: str, length: str) -> None:
+    """Ask for as many decisions as that at once, each with an ad of that length, and wait."""
+    list_ = b"1," * (int(length) // 4)  # takes long to read
+    ad = JOB_AD + b"A = {" + list_ + b"1}\n"
+    body = ad.ljust(int(length), b"\n")[:-1] + b"\0"
+    for _ in range(int(connections)):
+        with contextlib.suppress(OSError, IndexError):  # ledged had enough of us
+            connection = Connection()
+            held.append(connection)
+            connection.send(b"reserve", body)
+    open("sent", "w", encoding="ascii").close()
+    signal.pause()
 
 
 def send_lingering(seconds: str) -> None:
@@ -530,25 +607,69 @@ def attack_init(moment: str) -> None:
     handover = launched()
     init = pid_of(init_of(handover))
     if moment == "after":
-        give(handover, [command(b"/bin/sleep", b"1"), directory(), directory()])
+        give(handover, [command(b"/bin/sleep", b"20"), directory(), directory()])
         while b"started" not in handover.recv(4096):
             pass
         time.sleep(0.3)  # it tells that before it lets go of all
-    for name in ("mem", "environ", "maps", "auxv", "syscall"):
-        _try(name, partial(_read_one, f"/proc/{init}/{name}"))
-    _try("fd", lambda: os.listdir(f"/proc/{init}/fd"))
-    _try("root", lambda: os.stat(f"/proc/{init}/root"))
-    _try("ns", lambda: os.stat(f"/proc/{init}/ns/mnt"))
-    _try("ptrace", lambda: checked(libc.ptrace(16, init, None, None)))
-    _try("pidfd_getfd", lambda: checked(libc.syscall(438, os.pidfd_open(init), 0, 0)))
-    _try("setns", lambda: checked(libc.setns(os.pidfd_open(init), CLONE_NEWNS)))
-    with open(f"/proc/{init}/status", encoding="ascii") as file:
-        say("".join(line for line in file if line.startswith(("Uid", "CapEff", "CapPrm"))))
+    try_all(init)
     for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGQUIT, signal.SIGTERM):
         os.kill(init, number)
     if moment == "before":
-        give(handover, [command(b"/bin/sleep", b"1"), directory(), directory()])
+        give(handover, [command(b"/bin/sleep", b"20"), directory(), directory()])
     say(reports(handover))
+
+
+def try_all(pid: int) -> None:
+    """Say how far one gets with a process, and what rights it has."""
+    for name in ("mem", "environ", "maps", "auxv", "syscall"):
+        _try(name, partial(_read_one, f"/proc/{pid}/{name}"))
+    _try("fd", lambda: os.listdir(f"/proc/{pid}/fd"))
+    _try("root", lambda: os.stat(f"/proc/{pid}/root"))
+    _try("ns", lambda: os.stat(f"/proc/{pid}/ns/mnt"))
+    _try("ptrace", lambda: checked(libc.ptrace(16, pid, None, None)))
+    _try("pidfd_getfd", lambda: checked(libc.syscall(438, os.pidfd_open(pid), 0, 0)))
+    _try("setns", lambda: checked(libc.setns(os.pidfd_open(pid), CLONE_NEWNS)))
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        say("".join(line for line in file if line.startswith(("Uid", "CapEff", "CapPrm"))))
+
+
+def attack_entering(flag: str) -> None:
+    """Stop what enters the job in the moment that it can be, before it executes anything.
+
+    In the job it has the next PID; outside, the newest one is known to all. It is let go when there
+    is a file with the name of the flag and ".go".
+    """
+    begin = newest = _newest_pid()
+    open(flag, "w", encoding="ascii").close()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        newest = max(newest, _newest_pid())
+        for pid in range(max(begin + 1, newest - 8), newest + 3):
+            with contextlib.suppress(OSError):  # there is none, or it is root's still
+                os.kill(pid, signal.SIGSTOP)
+                caught = _stopped(pid) == "ledge_enter"
+                if caught:
+                    try_all(pid)
+                    while not os.path.exists(flag + ".go"):
+                        time.sleep(0.01)
+                os.kill(pid, signal.SIGCONT)
+                if caught:
+                    return
+                newest = begin = pid
+
+
+def _stopped(pid: int) -> str:
+    """The name of a process when it stands still; empty if it ends instead."""
+    while True:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            name, _, rest = file.read().partition("(")[2].rpartition(")")
+        if rest[1] in "TZX":
+            return name if rest[1] == "T" else ""
+
+
+def _newest_pid() -> int:
+    with open("/proc/loadavg", encoding="ascii") as file:
+        return int(file.read().split()[-1])
 
 
 def _read_one(path: str) -> None:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 SOCKET = Path("/run/condor-ledge/socket")
@@ -21,12 +22,18 @@ _libc.prctl(_PR_GET_NAME, _NAME)
 class Ledged:
     """The installed daemon, started as condor_master starts it; its log is a file."""
 
-    def __init__(self, installed: Path, directory: Path, policy: Path | None = None) -> None:
+    def __init__(
+        self,
+        installed: Path,
+        directory: Path,
+        policy: Path | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
         self.log = directory / "LedgeLog"
         self.policy = policy or directory / "policy.yaml"
         # The interpreter of the tests, which has classad2.
         program = [sys.executable, "-I", str(installed / "ledged")]
-        command = [*program, "--log", str(self.log), "--policy", str(self.policy)]
+        command = [*program, "--log", str(self.log), "--policy", str(self.policy), *options]
         self.process = subprocess.Popen(command)
         # What ledged knows a starter by, beside its being root's.
         _libc.prctl(_PR_SET_NAME, b"condor_starter")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import pwd
 import select
 import signal
 import tempfile
@@ -17,10 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
 
+from ledge.kernel import syscalls
 from tests.kernel.cgroups import Slice
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_DUMPABLE = 4
+_MS_BIND = 0x1000
 PATIENCE_SECONDS = 20.0
 
 # As the starter writes them into the scratch directory, in the old format.
@@ -46,6 +49,12 @@ class User:
         self.name = name
         self.uid = uid
         self.gid = gid
+
+    @classmethod
+    def named(cls, name: str) -> User:
+        """One of this machine's."""
+        entry = pwd.getpwnam(name)
+        return cls(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
     def become(self) -> None:
         """Drop to the user, in a child of root's."""
@@ -115,6 +124,10 @@ class Starter:
         self.execute = execute
         self.user = user
         self.slice = slice_
+        self.job_ad = JOB_AD
+        self.machine_ad = MACHINE_AD
+        # What the starter mounts for what it starts, and where (MOUNT_UNDER_SCRATCH).
+        self.mounts: dict[Path, Path] = {}
         self._processes: list[Process] = []
 
     def environment(self, directory: Path) -> list[bytes]:
@@ -138,14 +151,7 @@ class Starter:
 
         The working directory is the scratch directory; standard output and error are files in it.
         """
-        base = Path(tempfile.mkdtemp(prefix="dir_", dir=self.execute))
-        directory = base / "scratch"
-        directory.mkdir()
-        for path in (base, directory):
-            path.chmod(0o755)
-            os.chown(path, self.user.uid, self.user.gid)
-        (directory / ".job.ad").write_text(JOB_AD)
-        (directory / ".machine.ad").write_text(MACHINE_AD)
+        directory = self._scratch()
         command = [os.fsencode(word) for word in argv]
         if wrapped:
             command.insert(0, os.fsencode(self.wrapper))
@@ -178,10 +184,24 @@ class Starter:
         """Run a line of shell."""
         return self.run("/bin/sh", "-c", line)
 
+    def _scratch(self) -> Path:
+        """The scratch directory of what is started next, with its ads."""
+        base = Path(tempfile.mkdtemp(prefix="dir_", dir=self.execute))
+        directory = base / "scratch"
+        directory.mkdir()
+        for path in (base, directory):
+            path.chmod(0o755)
+            os.chown(path, self.user.uid, self.user.gid)
+        (directory / ".job.ad").write_text(self.job_ad)
+        (directory / ".machine.ad").write_text(self.machine_ad)
+        return directory
+
     def _become(self, directory: Path) -> None:
         os.setsid()
         if self.slice is not None:
             (self.slice.scope / "cgroup.procs").write_text("0")
+        if self.mounts:
+            self._mount()
         os.umask(0o022)
         self.user.become()
         os.chdir(directory)
@@ -192,6 +212,12 @@ class Starter:
             (2, "_condor_stderr", flags),
         ):
             os.dup2(os.open(path, how, 0o644), fd)
+
+    def _mount(self) -> None:
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        syscalls.mount(b"none", b"/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
+        for source, target in self.mounts.items():
+            syscalls.mount(os.fsencode(source), os.fsencode(target), None, _MS_BIND)
 
     def close(self) -> None:
         """Kill whatever still runs."""

@@ -83,10 +83,14 @@ def test_a_command_that_cannot_be_executed_is_told_to_the_starter(
 
 
 def test_text_without_an_interpreter_is_told_to_the_starter(starter: Starter) -> None:
-    script = starter.execute / "text"
+    # Not in EXECUTE, where a job sees nothing but its own directory.
+    script = starter.execute.with_name(starter.execute.name + "-text")
     script.write_text("echo hello\n")
     script.chmod(0o755)
-    assert b"errno=8" in starter.run(str(script)).wrapper_error
+    try:
+        assert b"errno=8" in starter.run(str(script)).wrapper_error
+    finally:
+        script.unlink()
 
 
 def test_no_command_at_all_is_told_to_the_starter(starter: Starter) -> None:

@@ -41,7 +41,8 @@ LONG_LINE = bytes(10_000_000)
 
 pytestmark = pytest.mark.requires("root", "userns", "cgroup2")
 
-verbs = st.sampled_from([b"reserve", b"launch", b"settle", b"status"]) | st.binary(max_size=12)
+VERBS = [b"reserve", b"launch", b"settle", b"status", b"jobs"]
+verbs = st.sampled_from(VERBS) | st.binary(max_size=12)
 lengths = st.integers(-2, 1 << 70).map(b"%d".__mod__) | st.binary(max_size=9)
 versions = st.sampled_from([b"1", b"0", b"2", b"-1", b"1.0"]) | st.binary(max_size=5)
 lines = st.builds(

@@ -11,7 +11,6 @@ import pwd
 import signal
 import socket
 import struct
-import subprocess
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -56,23 +55,6 @@ STREAM_BYTES = 100_000_000
 _BPF_PROG_ATTACH, _BPF_PROG_DETACH = 8, 9
 _BPF_F_REPLACE = 4
 _CAP_NET_ADMIN, _CAP_BPF = 12, 39
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Networks]:
-    network = Networks()
-    yield network
-    network.close()
-
-
-@pytest.fixture
-def pins(tmp_path: Path) -> Iterator[str]:
-    """Where the map is pinned: in a file system of type bpf that is this test's own."""
-    mount = tmp_path / "bpf"
-    mount.mkdir()
-    subprocess.run(["mount", "-t", "bpf", "bpf", mount], check=True)
-    yield str(mount / "condor-ledge")
-    subprocess.run(["umount", mount], check=True)
 
 
 @pytest.fixture

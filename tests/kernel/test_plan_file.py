@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
@@ -52,6 +54,49 @@ def test_a_plan_with_a_bind_mount(starter: Starter, plan: WritePlan) -> None:
     process = starter.run("/bin/sh", "-c", "ls -d /mnt/doc; touch /mnt/x")
     assert process.output == b"/mnt/doc\n"
     assert b"Read-only" in process.error or b"Permission denied" in process.error
+
+
+def test_a_plan_with_a_tmpfs_of_a_size(starter: Starter, plan: WritePlan) -> None:
+    mount = {"kind": "tmpfs", "target": "/tmp", "size_bytes": 1 << 20, "inodes": 9}
+    plan({"version": 1, "mounts": [mount]})
+    process = starter.shell("stat -f -c '%T %b %c' /tmp; touch /tmp/x")
+    assert process.check() == b"tmpfs 256 9\n"
+
+
+def test_a_tmpfs_over_the_scratch_directory_leaves_it_in_sight(
+    starter: Starter, plan: WritePlan, tmp_path: Path
+) -> None:
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    starter.execute = tmp_path
+    plan({"version": 1, "mounts": [{"kind": "tmpfs", "target": "/tmp", "size_bytes": 1 << 20}]})
+    process = starter.shell("echo hello >file; cat $_CONDOR_SCRATCH_DIR/file; ls -A /tmp")
+    top = process.directory.parts[2]
+    assert process.check().decode().splitlines() == ["hello", top]
+    assert (process.directory / "file").read_text() == "hello\n"
+
+
+@pytest.mark.requires("overlay")
+def test_a_plan_with_an_overlay(starter: Starter, plan: WritePlan, tree: Path) -> None:
+    plan({"version": 1, "mounts": [{"kind": "overlay", "source": str(tree), "target": "/mnt"}]})
+    line = "cd /mnt && cat own/file && echo changed >own/file && echo x >new && cat own/file new"
+    process = starter.shell(line)
+    assert process.check() == b"original\nchanged\nx\n"
+    assert (tree / "own/file").read_text() == "original\n"
+    assert (process.directory / ".ledge/mnt.overlay/upper/new").read_text() == "x\n"
+
+
+@pytest.fixture
+def tree(starter: Starter) -> Iterator[Path]:
+    """A tree of the user's, not below /tmp."""
+    tree = Path(tempfile.mkdtemp(prefix="ledge-test-", dir="/srv"))
+    tree.chmod(0o755)
+    (tree / "own").mkdir()
+    (tree / "own/file").write_text("original\n")
+    for path in (tree / "own", tree / "own/file"):
+        os.chown(path, starter.user.uid, starter.user.gid)
+    yield tree
+    shutil.rmtree(tree)
 
 
 @pytest.mark.parametrize(

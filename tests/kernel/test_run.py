@@ -157,6 +157,22 @@ def test_a_bad_plan_is_one_line_and_status_125(run: Tool, plan: str, words: str)
     assert result.stderr.count("\n") == 1
 
 
+def test_a_network_of_nothing_but_a_loopback(run: Tool) -> None:
+    (run.directory / "plan.json").write_text('{"version": 1, "network": "none"}')
+    look = "import socket; socket.create_server(('127.0.0.1', 80 * 100)); "
+    look += "print([name for _, name in socket.if_nameindex()])"
+    result = run("--plan", str(run.directory / "plan.json"), "--", PYTHON, "-c", look)
+    assert (result.returncode, result.stdout) == (0, "['lo']\n"), result.stderr
+    assert 'Network = "none"' in result.stderr
+
+
+def test_a_private_network_is_ledged_s_alone_to_make(run: Tool) -> None:
+    (run.directory / "plan.json").write_text('{"version": 1, "network": "private"}')
+    result = run("--plan", str(run.directory / "plan.json"), "--", "/bin/echo", "ran")
+    assert (result.returncode, result.stdout) == (125, "")
+    assert "only ledged can: LEDGE_DAEMON = True" in result.stderr
+
+
 def test_a_dry_run_runs_nothing(run: Tool) -> None:
     result = run("--dry-run", "--", "/bin/touch", "touched")
     assert result.returncode == 0

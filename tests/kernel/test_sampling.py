@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -52,4 +53,35 @@ def test_cpu_time_grows_and_the_last_reading_outlives_the_group(slice_: Slice, f
     assert after is not None
     assert sum(after.figures[f"Cpu{part}Seconds"] or 0 for part in PARTS) == seconds[-1]
     sample.close()
+    group.close()
+
+
+def test_what_was_read_at_the_end_holds_until_somebody_runs_again(slice_: Slice) -> None:
+    group = Cgroup.open(os.fsencode(slice_.path))
+    own = Cgroup.open(NAME.encode(), group.fd)
+    sample = Sample(group, NAME.encode(), Allowance(100))
+    procs = slice_.path / NAME / "cgroup.procs"
+    sleeper = subprocess.Popen(["sleep", "600"])
+    procs.write_text(str(sleeper.pid))
+    sample.take_last()
+    exact = [sample.exact]
+    sleeper.kill()
+    sleeper.wait()
+    for _ in range(100):
+        if not own.populated():
+            break
+        time.sleep(0.01)
+    sample.take_last()
+    assert [*exact, sample.exact, sample.is_still_exact(own)] == [False, True, True]
+    taken = sample.taken
+    line = [sys.executable, "-S", "-c", BURN]
+    subprocess.run(line, preexec_fn=lambda: procs.write_text("0"), check=True)
+    sample.take()
+    assert sample.taken == taken  # nothing was told, so what was read stays ...
+    assert not sample.is_still_exact(own)  # ... but whoever asks at the end sees that it is old
+    sample.go_on()
+    sample.take()
+    assert sample.taken != taken
+    sample.close()
+    own.close()
     group.close()

@@ -106,7 +106,9 @@ def remove_groups(starter: Starter) -> None:
 
 
 def test_a_stopped_job_stays_and_goes_on(starter: Starter) -> None:
-    process = starter.start("/usr/bin/python3", "-ISEc", "import os; os.kill(os.getpid(), 19)")
+    code = "import os; open('stopping', 'w'); os.kill(os.getpid(), 19)"
+    process = starter.start("/usr/bin/python3", "-ISEc", code)
+    process.wait_for("stopping")
     time.sleep(0.2)
     assert os.waitpid(process.pid, os.WNOHANG) == (0, 0)
     os.kill(process.pid, signal.SIGCONT)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ledge.kernel import syscalls
+from ledge.kernel.overlay import user_namespace_of
 from tests.kernel.starter import Starter, User
 
 LEDGE = Path(__file__).resolve().parents[2] / "ledge"
@@ -76,9 +77,50 @@ def test_no_job_has_one(starter: Starter) -> None:
     assert gids.split() == [str(starter.user.gid), str(starter.user.gid), "1"]
 
 
-def test_one_module_alone_writes_maps() -> None:
-    """And that one is run by the user's own process: root's launcher makes no user namespace."""
+# What has come into the namespace that overlays are mounted from tries to be more than its user.
+MORE = (
+    lambda: os.setuid(0),
+    lambda: os.setgid(0),
+    lambda: os.setgroups([0]),
+    lambda: Path("/proc/self/uid_map").write_text(WHOLE),
+)
+
+
+@pytest.mark.requires("root", "userns")
+def test_the_one_that_overlays_are_mounted_from_has_one_s_own_ids(secret: Path) -> None:
+    namespace = user_namespace_of(65534, 65534)
+    hear, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            User("nobody", 65534, 65534).become()
+            syscalls.setns(namespace, syscalls.CLONE_NEWUSER)
+            for name in ("uid_map", "gid_map", "setgroups"):
+                os.write(tell, Path(f"/proc/self/{name}").read_bytes())
+            for attempt in (*MORE, secret.read_bytes):
+                try:
+                    attempt()
+                    os.write(tell, b"done ")
+                except OSError:
+                    os.write(tell, b"no ")
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(namespace)
+    assert os.read(hear, 1000).split() == [b"65534", b"65534", b"1"] * 2 + [b"deny"] + [b"no"] * 5
+    for fd in (hear, tell):
+        os.close(fd)
+
+
+@pytest.mark.requires("root")
+def test_root_has_none_made() -> None:
+    with pytest.raises(PermissionError):
+        user_namespace_of(0, 65534)
+
+
+def test_two_modules_alone_write_maps() -> None:
+    """One is run by the user's own process, the other for one that is the user's already."""
     writers = {path.name for path in LEDGE.rglob("*.py") if "_map\"" in path.read_text()}
-    assert writers == {"init.py"}
+    assert writers == {"init.py", "overlay.py"}
     launcher = "".join(path.read_text() for path in (LEDGE / "launcher").glob("*.py"))
     assert "CLONE_NEWUSER" not in launcher

@@ -1,4 +1,8 @@
-"""The tool `pool`: start, use and stop a test pool by hand."""
+"""The tool `pool`: start, use and stop a test pool by hand.
+
+In the environment: CONDOR_LEDGE_POOL=trixie for the one with HTCondor 23.9,
+CONDOR_LEDGE_MACHINE=container for one that runs natively.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +14,24 @@ from pathlib import Path
 
 from tests.pool import image, machine
 from tests.pool.condor import Pool
+from tests.pool.container import Container
 from tests.pool.errors import PoolError
 from tests.pool.progress import Progress, on_stderr
+from tests.pool.releases import CONTAINER, VM, chosen_or_first
 
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
 
 
 def build(options: argparse.Namespace, progress: Progress) -> int:
     """Make the image, unless the cache has it."""
-    ready = image.ready_image(machine.boot_and_save, progress)
+    ready = image.ready_image(chosen_or_first().release, machine.boot_and_save, progress)
     progress.say(f"the image is in {ready.directory}")
     return 0
 
 
 def up(options: argparse.Namespace, progress: Progress) -> int:
     """Start a pool that stays, unless it runs already."""
-    running = machine.Machine.recall(_record(options))
+    running = _recall(options)
     if running is None:
         running = Pool.start(progress, keep=True).machine
         running.remember(_record(options))
@@ -35,7 +41,7 @@ def up(options: argparse.Namespace, progress: Progress) -> int:
 
 def down(options: argparse.Namespace, progress: Progress) -> int:
     """End the pool; nothing of it is kept."""
-    running = machine.Machine.recall(_record(options))
+    running = _recall(options)
     if running is not None:
         running.stop()
     progress.say("the pool is down" if running else "no pool was up")
@@ -46,9 +52,10 @@ def down(options: argparse.Namespace, progress: Progress) -> int:
 def ssh(options: argparse.Namespace, progress: Progress) -> int:
     """Become root in the pool, or run a command there."""
     command = _running(options).ssh_command()
-    if not options.command:
+    if not options.command and chosen_or_first().machine == VM:
         command.insert(-1, "-t")
-    os.execvp(command[0], [*command, *options.command])
+    line = [" ".join(options.command)] if options.command else []
+    os.execvp(command[0], [*command, *line])
 
 
 def install(options: argparse.Namespace, progress: Progress) -> int:
@@ -92,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pool", description=__doc__)
-    parser.add_argument("--name", default="default", help="which pool, if several are up")
+    parser.add_argument("--name", help="which pool, if several are up; default: its release")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     for action in (build, up, down, ssh, install, submit, status):
         one = actions.add_parser(action.__name__, help=action.__doc__)
@@ -107,11 +114,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _record(options: argparse.Namespace) -> Path:
-    return image.cache_directory() / "machines" / f"{options.name}.json"
+    name = options.name or chosen_or_first().name
+    return image.cache_directory() / "machines" / f"{name}.json"
+
+
+def _recall(options: argparse.Namespace) -> machine.Machine | None:
+    kind = Container if chosen_or_first().machine == CONTAINER else machine.Machine
+    return kind.recall(_record(options))
 
 
 def _running(options: argparse.Namespace) -> machine.Machine:
-    running = machine.Machine.recall(_record(options))
+    running = _recall(options)
     if running is None:
         raise PoolError("no pool is up: tests/pool/pool up")
     return running

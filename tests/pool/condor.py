@@ -14,23 +14,29 @@ import posixpath
 import shlex
 import subprocess
 import tarfile
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 
+from tests.packages import build
 from tests.pool import image, machine
+from tests.pool.container import Container
 from tests.pool.errors import CommandError, PoolError
 from tests.pool.job import DESCRIPTION_FILE, Job, Submission
 from tests.pool.machine import Result
 from tests.pool.progress import Progress
+from tests.pool.releases import CONTAINER, Place, chosen_or_first
 
 CONFIG_DIRECTORY = "/etc/condor/config.d"
 SWITCH_FILE = f"{CONFIG_DIRECTORY}/60-ledge-switch.conf"
 MARKER_FILE = f"{CONFIG_DIRECTORY}/98-pool-marker.conf"
 MARKER = "POOL_CONFIGURATION"
+# The starter of a job that is removed by force may wait for its shadow (seen on 23.9.6).
+GRACE_SECONDS = 15.0
 DAEMONS = ("master", "schedd", "startd")
 
 # Two at a time: the machine has two processors. Arguments: user and directory, in turns.
@@ -42,26 +48,38 @@ printf '%s\0' "$@" | xargs -0 -n 2 -P 2 sh -c '
 while [ $# -gt 0 ]; do cat "$2/.submitted"; printf '\0'; shift 2; done
 """.replace("DESCRIPTION", DESCRIPTION_FILE)
 INSTALL_SCRIPT = r"""
-source=$(mktemp -d) && tar -xf - -C "$source" && cd "$source" && packaging/install
+package=$(mktemp --suffix=.deb) && cat >"$package" && dpkg --install "$package"
 code=$?
-rm -rf "$source"
+rm -f "$package"
 exit $code
 """
 
 
 class Pool:
-    """A running pool of one node, in a virtual machine."""
+    """A running pool of one node, in a virtual machine or a container."""
 
-    def __init__(self, running: machine.Machine) -> None:
+    def __init__(self, running: machine.Machine, place: Place | None = None) -> None:
         self.machine = running
+        self.place = place or chosen_or_first()
+        self.release = self.place.release
         self._numbers = itertools.count(1)
 
     @classmethod
-    def start(cls, progress: Progress | None = None, keep: bool = False) -> Pool:
-        """Wake a pool; the first time ever, build its image. `keep`: outlive this process."""
+    def start(
+        cls,
+        progress: Progress | None = None,
+        keep: bool = False,
+        place: Place | None = None,
+    ) -> Pool:
+        """Wake a pool; the first time ever, build its image. `keep`: outlive this process.
+
+        Without a place, in that which the environment names, or a machine of the first release.
+        """
         progress = progress or Progress()
-        source = image.ready_image(machine.boot_and_save, progress)
-        return cls(machine.Machine.start(source, progress, keep))
+        place = place or chosen_or_first()
+        source = image.ready_image(place.release, machine.boot_and_save, progress)
+        kind = Container if place.machine == CONTAINER else machine.Machine
+        return cls(kind.start(source, progress, keep), place)
 
     def stop(self) -> None:
         self.machine.stop()
@@ -104,11 +122,14 @@ class Pool:
     def put(
         self, content: Path | str | bytes, path: str, owner: str = "root", mode: int = 0o644
     ) -> None:
-        """Make a file in the guest: of a local Path's bytes, of bytes or of text."""
+        """Make a file in the guest, at once: of a local Path's bytes, of bytes or of text."""
         data = content.read_bytes() if isinstance(content, Path) else _as_bytes(content)
         user = shlex.quote(owner)
         options = f'-D -m {mode:o} -o {user} -g "$(id -gn {user})"'
-        self.root(f"install {options} /dev/stdin {shlex.quote(path)}", stdin=data)
+        # HTCondor reads no file in config.d that begins with a dot.
+        hidden = shlex.quote(str(PurePosixPath(path).with_name(f".{PurePosixPath(path).name}.new")))
+        script = f"install {options} /dev/stdin {hidden} && mv -fT {hidden} {shlex.quote(path)}"
+        self.root(script, stdin=data)
 
     def get(self, path: str) -> bytes:
         """The bytes of a file in the guest."""
@@ -158,19 +179,25 @@ class Pool:
         return jobs[0]
 
     def remove_all_jobs(self, timeout: float = 60.0) -> None:
-        """Remove every job of every user and wait until the slots are free."""
-        busy = "condor_q -allusers -af ClusterId; condor_status -af JobId | grep -v undefined"
+        """Remove every job of every user and wait until no starter is left.
+
+        The collector may for ever have an ad of a dynamic slot that is no more.
+        """
+        busy = "condor_q -allusers -af ClusterId; pgrep -x condor_starter"
         self.root("condor_rm -all", check=False)
-        deadline = time.monotonic() + timeout
+        begin = time.monotonic()
         while self.root(busy, check=False).stdout.strip():
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - begin
+            if waited > timeout:
                 raise PoolError(f"there are still jobs after {timeout:.0f} s")
-            self.root("condor_rm -all -forcex", check=False)
+            if waited > GRACE_SECONDS:
+                self.root("condor_rm -all -forcex", check=False)
 
     def install(self, source_root: Path) -> None:
-        """Install condor-ledge from its source tree, with the tree's own packaging/install."""
-        archive = _source_archive(source_root)
-        self.root(INSTALL_SCRIPT, stdin=archive)
+        """Install condor-ledge as the package that its source tree makes."""
+        with tempfile.TemporaryDirectory() as directory:
+            package = build("deb", Path(directory), source=source_root)
+            self.root(INSTALL_SCRIPT, stdin=package.read_bytes())
         self.reconfigure()
 
     def plugin_on(self, daemon: bool = True) -> None:
@@ -209,8 +236,9 @@ class Pool:
             "do sleep 0.1; done"
             for daemon in DAEMONS
         )
+        line = f"condor_reconfig >/dev/null && {{ {waits}; }}"
         try:
-            self.root(f"condor_reconfig >/dev/null && {{ {waits}; }}", timeout=timeout)
+            self.root(line, timeout=timeout)
         except subprocess.TimeoutExpired as error:
             raise PoolError(f"no daemon read its configuration within {timeout:.0f} s") from error
 
@@ -247,26 +275,3 @@ def _add(archive: tarfile.TarFile, user: str, path: str, content: bytes | None) 
     member.type = tarfile.DIRTYPE if content is None else tarfile.REGTYPE
     member.size = len(content or b"")
     archive.addfile(member, io.BytesIO(content or b""))
-
-
-def _source_archive(source_root: Path) -> bytes:
-    """The files that git tracks or would track, as they are now."""
-    listing = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=source_root,
-        check=True,
-        stdout=subprocess.PIPE,
-    )
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name in sorted(set(listing.stdout.decode().split("\0"))):
-            path = source_root / name
-            if name and (path.is_symlink() or path.is_file()):
-                archive.add(path, name, filter=_owned_by_root)
-    return buffer.getvalue()
-
-
-def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = "root"
-    return member

@@ -23,6 +23,7 @@ systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
     e2scrub_all.timer fstrim.timer man-db.timer systemd-tmpfiles-clean.timer \
     systemd-networkd-wait-online.service systemd-networkd.service \
     systemd-pstore.service systemd-hwdb-update.service e2scrub_reap.service \
+    netavark-dhcp-proxy.socket netavark-dhcp-proxy.service x11-common.service \
     getty.target getty@tty1.service serial-getty@ttyS0.service
 
 sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf      # after apt, which needs dns

@@ -7,11 +7,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from tests.kernel import cgroups
 from tests.pool.errors import NeedsError
 from tests.pool.progress import Progress
 
 PROGRAM_PACKAGES: dict[str, str] = {
     "debootstrap": "debootstrap",
+    "dpkg-deb": "dpkg",
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-img": "qemu-utils",
     "ssh": "openssh-client",
@@ -85,6 +87,20 @@ def check_run() -> None:
             f"{available >> 20} MB of memory are available of the {MEMORY_BYTES >> 20} MB "
             "needed: stop other programs (a machine of ours: tests/pool/pool down)"
         )
+    _raise_any(problems)
+
+
+def check_container() -> None:
+    """Raise NeedsError unless a container can run here."""
+    problems = []
+    if os.geteuid() != 0:
+        problems.append("only root can start a container: sudo, or CONDOR_LEDGE_MACHINE=vm")
+    if cgroups.mount_point() is None:
+        problems.append("cgroup2 is not mounted: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified")
+    if "overlay" not in Path("/proc/filesystems").read_text(encoding="ascii"):
+        problems.append("the kernel has no overlayfs: modprobe overlay")
+    if Path("/proc/sys/kernel/core_pattern").read_text().strip() != "core":
+        problems.append("core files go elsewhere: sysctl kernel.core_pattern=core")
     _raise_any(problems)
 
 

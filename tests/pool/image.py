@@ -22,9 +22,9 @@ from typing import Callable
 from tests.pool import host_needs
 from tests.pool.errors import PoolError
 from tests.pool.progress import Progress
+from tests.pool.releases import RELEASES, Release
+from tests.programs import PACKAGES as OF_PROGRAMS
 
-SUITE = "forky"
-SUITE_SCRIPT = "sid"            # debootstrap of Debian 12 does not know forky's name
 MIRROR = "http://deb.debian.org/debian"
 PACKAGES = (
     "bubblewrap",
@@ -33,14 +33,18 @@ PACKAGES = (
     "initramfs-tools",
     "iproute2",
     "linux-image-cloud-amd64",
+    "nftables",
     "openssh-client",
     "openssh-server",
     "procps",
     "python3",
+    "python3-psutil",
     "python3-yaml",  # what the packages of condor-ledge depend on, beside condor itself
+    "rpm",
     "strace",
     "systemd-sysv",
     "util-linux",
+    *OF_PROGRAMS,
 )
 DISK_SIZE = "6G"
 MEMORY_SIZE = "4G"
@@ -89,10 +93,10 @@ def cache_directory() -> Path:
     return Path(base) / "condor-ledge" / "pool"
 
 
-def key() -> str:
+def key(release: Release) -> str:
     """Hash over all that goes into an image."""
     digest = hashlib.sha256()
-    settings = (SUITE, MIRROR, PACKAGES, DISK_SIZE, MEMORY_SIZE, PROCESSORS, qemu_version())
+    settings = (*release, MIRROR, PACKAGES, DISK_SIZE, MEMORY_SIZE, PROCESSORS, qemu_version())
     digest.update(repr(settings).encode())
     sources = [HERE / name for name in RECIPE]
     sources += sorted(path for path in GUEST_FILES.rglob("*") if path.is_file())
@@ -108,20 +112,20 @@ def qemu_version() -> str:
     return output.splitlines()[0]
 
 
-def ready_image(boot: Boot, progress: Progress) -> Image:
-    """The image of this recipe, built first if the cache has none.
+def ready_image(release: Release, boot: Boot, progress: Progress) -> Image:
+    """The image of this recipe and release, built first if the cache has none.
 
     `boot` starts the new image once and saves the state of the running pool.
     """
     host_needs.install_missing_packages(progress)
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
-    image = Image(cache / key())
+    image = Image(cache / key(release))
     if not image.directory.exists():
         with _build_lock(cache, progress):
             if not image.directory.exists():
-                _build(image, boot, progress)
-            _prune(cache, image.directory)
+                _build(image, release, boot, progress)
+            _prune(cache, {cache / key(one) for one in RELEASES})
     return image
 
 
@@ -136,15 +140,15 @@ def _build_lock(cache: Path, progress: Progress) -> Iterator[None]:
         yield
 
 
-def _build(image: Image, boot: Boot, progress: Progress) -> None:
+def _build(image: Image, release: Release, boot: Boot, progress: Progress) -> None:
     host_needs.check_build(image.directory.parent)
     host_needs.check_run()
-    progress.say(f"building the image in {image.directory.parent} (usually 2 to 4 minutes)")
+    progress.say(f"building the image in {image.directory.parent} (usually 3 to 5 minutes)")
     temporary = Path(tempfile.mkdtemp(prefix="building-", dir=image.directory.parent))
     try:
         draft = Image(temporary)
         _make_ssh_key(draft)
-        _make_disk(draft, progress)
+        _make_disk(draft, release, progress)
         boot(draft, progress)
         os.chmod(temporary, 0o755)
         os.rename(temporary, image.directory)
@@ -157,25 +161,26 @@ def _make_ssh_key(image: Image) -> None:
     _run([*command, "-f", str(image.ssh_key)])
 
 
-def _make_disk(image: Image, progress: Progress) -> None:
+def _make_disk(image: Image, release: Release, progress: Progress) -> None:
     root = image.directory / "root"
-    with progress.step(f"installing Debian {SUITE} with debootstrap", 30):
-        _bootstrap(root)
+    with progress.step(f"installing Debian {release.suite} with debootstrap", 30):
+        _bootstrap(root, release)
     _copy_guest_files(image, root)
-    with progress.step("installing HTCondor and a kernel", 30):
+    with progress.step("installing HTCondor, a kernel and programs", 60):
         _install(root)
     with progress.step("making the disk", 10):
         _extract_kernel(image, root)
         options = ["-q", "-t", "ext4", "-d", str(root), "-E", "lazy_itable_init=0,root_owner=0:0"]
         _run([host_needs.program("mke2fs"), *options, str(image.disk), DISK_SIZE])
-    facts = {"suite": SUITE, "condor": (root / "root/condor_version").read_text().split()[1]}
+    version = (root / "root/condor_version").read_text().split()[1]
+    facts = {"suite": release.suite, "condor": version}
     image.facts.write_text(json.dumps(facts), encoding="ascii")
     shutil.rmtree(root)
 
 
-def _bootstrap(root: Path) -> None:
+def _bootstrap(root: Path, release: Release) -> None:
     options = ["--variant=minbase", "--include=ca-certificates"]
-    place = [SUITE, str(root), MIRROR, SUITE_SCRIPT]
+    place = [release.suite, str(root), MIRROR, release.script]
     _isolated([host_needs.program("debootstrap"), *options, *place])
 
 
@@ -224,10 +229,10 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def _prune(cache: Path, keep: Path) -> None:
+def _prune(cache: Path, keep: set[Path]) -> None:
     """Remove other images and left-overs that no process holds; the build lock is ours."""
     for directory in cache.iterdir():
-        if directory.is_dir() and directory != keep and directory.name != "machines":
+        if directory.is_dir() and directory not in keep and directory.name != "machines":
             remove_unless_held(directory)
 
 

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from tests.pool.progress import Progress
 from tests.pool.qmp import Monitor
 
 DIRECTORY_PREFIX = "ledge-pool-"
+AUTOGROUP_NICE = "-3"
 KERNEL_COMMAND_LINE = "root=/dev/vda rw console=ttyS0 quiet mitigations=off net.ifnames=0"
 SSH_OPTIONS = (
     "BatchMode=yes",
@@ -35,7 +37,11 @@ SSH_OPTIONS = (
     "UserKnownHostsFile=/dev/null",
 )
 WARM_FILES = "/usr/sbin/condor_* /usr/bin/condor_* /usr/bin/python3 /usr/bin/setpriv"
-POOL_IS_UP = "condor_status -af Name 2>/dev/null | grep -q . && condor_q >/dev/null 2>&1"
+WHY_NOT_UP = "date; ps -ef | grep condor_; tail -n 5 /var/log/condor/*Log; condor_q; condor_status"
+POOL_IS_UP = (
+    "timeout 20 condor_status -af Name 2>/dev/null | grep -q . && "
+    "timeout 20 condor_q >/dev/null 2>&1"
+)
 
 # A machine wakes at the time of its saved state. condor_master takes a jump of more than
 # 20 minutes for an error and restarts everything, at a time of its own choosing and with
@@ -81,10 +87,9 @@ class Machine:
         return machine
 
     def _wake(self, keep: bool) -> None:
-        monitor = Monitor(self.directory / "monitor")
-        monitor.await_restored()
-        self.port = _forwarded_port(monitor)
-        monitor.close()
+        with closing(Monitor(self.directory / "monitor")) as monitor:
+            monitor.await_restored()
+            self.port = _forwarded_port(monitor)
         self._await_ssh(30.0, keep)
         self.run(f"sh -c {shlex.quote(SET_CLOCK)} {time.time():.0f}")
         self.await_pool(120.0)
@@ -121,7 +126,9 @@ class Machine:
         try:
             self.run(loop, timeout=seconds)
         except subprocess.TimeoutExpired as error:
-            raise MachineTimeout(f"HTCondor was not up after {seconds:.0f} s") from error
+            logs, _, _ = self.execute(f"timeout 20 sh -c {shlex.quote(WHY_NOT_UP)}")
+            told = logs.decode(errors="replace")
+            raise MachineTimeout(f"HTCondor was not up after {seconds:.0f} s\n{told}") from error
 
     def alive(self) -> bool:
         if self._qemu is not None:
@@ -213,14 +220,14 @@ def boot_and_save(source: image.Image, progress: Progress) -> None:
     with progress.step("booting the virtual machine under emulation", 60):
         machine = _launch(source, restore=False, keep=False)
         try:
-            monitor = Monitor(machine.directory / "monitor")
-            machine.port = _forwarded_port(monitor)
-            machine._await_ssh(300.0, keep=False)
-            progress.say("ssh answers; waiting for HTCondor")
-            machine.await_pool(300.0)
-            _settle(machine)
-            monitor.save_state(source.state)
-            monitor.execute("quit")
+            with closing(Monitor(machine.directory / "monitor")) as monitor:
+                machine.port = _forwarded_port(monitor)
+                machine._await_ssh(300.0, keep=False)
+                progress.say("ssh answers; waiting for HTCondor")
+                machine.await_pool(300.0)
+                _settle(machine)
+                monitor.save_state(source.state)
+                monitor.execute("quit")
             machine.await_end(60.0)
         finally:
             machine.stop()
@@ -257,7 +264,7 @@ def _launch(source: image.Image, restore: bool, keep: bool) -> Machine:
 
 def _spawn(command: list[str], log: Path, holds: tuple[int, ...]) -> subprocess.Popen[bytes]:
     with open(log, "wb") as output:
-        return subprocess.Popen(
+        qemu = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -265,6 +272,11 @@ def _spawn(command: list[str], log: Path, holds: tuple[int, ...]) -> subprocess.
             pass_fds=holds,
             start_new_session=True,                    # Ctrl-C is for us to handle
         )
+    # What else runs here comes second: what it takes from the guest looks like the work of the
+    # guest's processes (sched(7), "The autogroup feature": nice values count within a session).
+    with suppress(OSError):
+        Path(f"/proc/{qemu.pid}/autogroup").write_text(AUTOGROUP_NICE)
+    return qemu
 
 
 def _remove_stale_directories() -> None:

@@ -86,6 +86,7 @@ transfer_checkpoint_files = state
 transfer_output_files = state
 """
 
+SINCE_LINUX_6_13 = ("SwapInBytes", "SwapOutBytes")  # of a group
 WRITE = "dd if=/dev/zero of=$_CONDOR_SCRATCH_DIR/blob bs=1M count=64 conv=fsync"
 SLEEP = f"for i in $(seq {SLEEPERS}); do sleep 3 & done; wait"
 
@@ -94,7 +95,7 @@ SLEEP = f"for i in $(seq {SLEEPERS}); do sleep 3 & done; wait"
 READ_CPU_STAT = r"""
 until [ -e "$0/ready" ]; do sleep 0.2; done
 cd /sys/fs/cgroup/system.slice/condor.service/htcondor || exit
-for procs in *.slice/ledge-*/job/cgroup.procs; do
+for procs in */ledge-*/job/cgroup.procs; do
     for pid in $(cat "$procs"); do
         [ "$(readlink /proc/$pid/cwd)" = "$0" ] || continue
         root=${procs%/job/*}
@@ -170,6 +171,7 @@ def test_cpu_outside_of_the_process_tree(pool: Pool, jobs: dict[str, Job]) -> No
     assert counted == pytest.approx(used + rest, rel=0.1)
 
 
+@pytest.mark.both_pools
 def test_written_bytes(batch: dict[str, dict[str, Any]]) -> None:
     ad = batch["write"]
     print({name: ad.get(name) for name in ("ChirpLedgeBlockWriteBytes", "BlockWriteKbytes")})
@@ -183,24 +185,29 @@ def test_bytes_written_by_whatever_way(batch: dict[str, dict[str, Any]]) -> None
     ad = batch["write"]
     print({name: ad.get(f"ChirpLedge{name}") for name in ("LogicalWriteBytes", "Incomplete")})
     assert 64 * MIB <= ad["ChirpLedgeLogicalWriteBytes"] < 65 * MIB
-    assert "ChirpLedgeIncomplete" not in ad
+    assert ad.get("ChirpLedgeIncomplete") is None
 
 
-def test_every_figure_is_in_the_ad(batch: dict[str, dict[str, Any]]) -> None:
-    """Of a kernel that has all the files; zswap it may be built without."""
+@pytest.mark.both_pools
+def test_every_figure_is_in_the_ad(pool: Pool, batch: dict[str, dict[str, Any]]) -> None:
+    """That the kernel has; zswap it may be built without."""
     ad = batch["sleep"]
     print(ad.get("ChirpLedgeUnmeasured"))
-    expected = {name for name in FIGURES if not name.startswith("Zswap")}
-    assert {name for name in expected if "ChirpLedge" + name not in ad} == set()
-    assert "ChirpLedgeOomLevel" not in ad
+    linux = pool.root("uname -r").stdout.split(".")
+    later = SINCE_LINUX_6_13 if (int(linux[0]), int(linux[1])) < (6, 13) else ()
+    expected = {name for name in FIGURES if not name.startswith(("Zswap", *later))}
+    assert {name for name in expected if ad.get("ChirpLedge" + name) is None} == set()
+    assert ad.get("ChirpLedgeOomLevel") is None
 
 
+@pytest.mark.both_pools
 def test_memory_peak_of_a_moment(batch: dict[str, dict[str, Any]]) -> None:
     peak = batch["touch"]["ChirpLedgeMemoryPeakBytes"]
     print(f"touch: {peak / MIB:.2f} MiB")
     assert 100 * MIB <= peak < 115 * MIB
 
 
+@pytest.mark.both_pools
 def test_wrapper_is_not_charged_to_the_job(batch: dict[str, dict[str, Any]]) -> None:
     ad = batch["true"]
     print(f"true: {ad['ChirpLedgeMemoryPeakBytes'] / MIB:.2f} MiB, {cpu_seconds(ad):.4f} s")
@@ -208,6 +215,7 @@ def test_wrapper_is_not_charged_to_the_job(batch: dict[str, dict[str, Any]]) -> 
     assert cpu_seconds(ad) < 0.3
 
 
+@pytest.mark.both_pools
 def test_processes_peak(batch: dict[str, dict[str, Any]]) -> None:
     peak = batch["sleep"]["ChirpLedgeProcessesPeak"]
     print(f"sleep: {peak} processes")
@@ -225,8 +233,13 @@ def test_the_starts_of_a_self_checkpointing_job_are_added_up(jobs: dict[str, Job
     used = [float(line) for line in job.file("state").split()]
     assert len(used) == 2
     ad = job.ad()
-    told = ad["ChirpLedgeCpuUserSeconds"] + ad["ChirpLedgeCpuSystemSeconds"]
-    assert sum(used) <= told <= sum(used) * 1.1 + 0.2
+    told = [cpu_seconds(ad)]
+    if job.pool.release.has_ledge_usage:
+        usage = ad["LedgeUsage"]
+        told.append(usage["CpuUserSeconds"] + usage["CpuSystemSeconds"])
+    print(f"used {used}, told {told}")
+    for seconds in told:
+        assert sum(used) <= seconds <= sum(used) * 1.1 + 0.2
 
 
 def test_cpu_of_many_short_processes(pool: Pool, jobs: dict[str, Job]) -> None:
@@ -258,8 +271,8 @@ def test_what_cannot_be_read_is_undefined(ledge_pool: Pool) -> None:
     known = seconds_of_times(job.output().decode())
     print(f"wait4: ad {cpu_seconds(ad):.3f} known {known:.2f} {ad['ChirpLedgeUnmeasured']}")
     assert ad["ChirpLedgeTracking"] == "processes"
-    assert ad["ChirpLedgeUnmeasured"] == "all else: the job had no control group of its own"
+    assert ad["ChirpLedgeUnmeasured"].endswith("all else: the job had no control group of its own")
     assert known <= cpu_seconds(ad) < known + 0.5
-    missing = ("MemoryPeakBytes", "BlockWriteBytes", "ProcessesPeak", "SwapPeakBytes")
+    missing = ("MemoryPeakBytes", "BlockWriteBytes", "SwapPeakBytes")
     assert not [name for name in missing if "ChirpLedge" + name in ad]
     assert ad["ChirpLedgeLogicalWriteBytes"] < 4096  # init needs no control group to know that

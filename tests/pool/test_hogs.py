@@ -19,6 +19,7 @@ from tests.pool.condor import Pool
 from tests.pool.job import Submission
 from tests.pool.test_limits import PATIENCE_SECONDS, policy
 
+pytestmark = pytest.mark.quiet
 HOGS = Path(__file__).with_name("hogs")
 CONDUCT = (HOGS / "conduct.py").read_text()
 FILES = {name: (HOGS / name).read_text() for name in ("hog.py", "neighbour.py")}

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tests.pool.condor import Pool
-from tests.pool.conftest import SOURCE_ROOT
 from tests.pool.job import Job
 from tests.pool.test_pool import shell
 
@@ -82,17 +81,6 @@ def test_condor_master_replaces_a_ledged_that_was_killed(node: Pool) -> None:
     assert ad["ChirpLedgeCpuUserSeconds"] > 0
 
 
-def test_an_upgrade_while_a_job_runs(node: Pool) -> None:
-    job = running_job(node)
-    before = ledged_pid(node)
-    node.install(SOURCE_ROOT)
-    node.root(f"kill {before}")  # what a package does after it has been installed
-    await_ledged(node, other_than=before)
-    ad = finish(node, job)
-    assert ad["ChirpLedgeIsolation"] == ISOLATION
-    assert ad["ChirpLedgeTracking"] == "cgroup"
-
-
 @pytest.mark.parametrize("how", ["", "-fast"])
 def test_condor_off_and_on(node: Pool, how: str) -> None:
     before = ledged_pid(node)
@@ -117,6 +105,8 @@ def test_as_a_unit_of_systemd_s(node: Pool) -> None:
         node.root("systemctl reload ledged && systemctl is-active ledged")
         node.root("systemctl stop ledged")
     await_ledged(node)
+    if node.release.has_ledge_usage:
+        assert ad["LedgeUsage"]["Reading"] == "exact"  # it has HTCondor's configuration
     assert ad["ChirpLedgeIsolation"] == ISOLATION
     assert ad["ChirpLedgeTracking"] == "cgroup"
 
@@ -137,6 +127,7 @@ def no_ledged(pool: Pool, choice: str) -> Iterator[None]:
         await_ledged(pool)
 
 
+@pytest.mark.since_htcondor(24, 8)
 def test_without_ledged_jobs_are_held(node: Pool) -> None:
     with no_ledged(node, "hold"):
         job = node.submit(shell("exit 7"))
@@ -164,6 +155,41 @@ def test_a_job_with_a_hook_keyword_of_its_own_has_its_plan_all_the_same(node: Po
     ad = job.ad()
     assert ad["ChirpLedgeIsolation"] == ISOLATION
     assert "pids.max=50" in ad["ChirpLedgeEnforced"]
+
+
+WRAPPER = "#!/bin/sh\nexport MINE=set\nexec {} \"$@\"\n"
+PREPARE = """#!/bin/sh
+ad=$(cat)
+printf '%s\\n' "$ad" | grep -q '^Owner = ' && touch prepared || exit 1
+exec /usr/libexec/condor/condor-ledge/prepare_job <<END
+$ad
+END
+"""
+CHAINED = """LEDGE_JOB_WRAPPER_1_1 = /usr/local/bin/wrapper_then_ledge
+LEDGE_JOB_WRAPPER_0_1 = /usr/local/bin/wrapper
+LEDGE_PREPARE_JOB_1_1 = /usr/local/bin/prepare_then_ledge
+"""
+
+
+def test_the_administrator_s_own_wrapper_and_hook_come_first(node: Pool) -> None:
+    """As docs/packages.md says, with condor-ledge on and off."""
+    ours = "/usr/libexec/condor/condor-ledge/job_wrapper"
+    node.put(PREPARE, "/usr/local/bin/prepare_then_ledge", mode=0o755)
+    node.put(WRAPPER.format(ours), "/usr/local/bin/wrapper_then_ledge", mode=0o755)
+    node.put(WRAPPER.format(""), "/usr/local/bin/wrapper", mode=0o755)
+    with node.configured(CHAINED):
+        on = node.submit(shell("cd $_CONDOR_SCRATCH_DIR && ls prepared; echo $MINE; exit 7"))
+        on.wait("terminated")
+        doctor = node.root("condor_ledge doctor --json", check=False).stdout
+        assert ", after /usr/local/bin/wrapper_then_ledge" in doctor
+        assert ", after /usr/local/bin/prepare_then_ledge" in doctor
+        with node.configured("LEDGE_ENABLED = False\n"):
+            off = node.submit(shell("echo $MINE; exit 7"))
+            off.wait("terminated")
+    assert (on.ad()["ExitCode"], on.output()) == (7, b"prepared\nset\n")
+    assert (off.ad()["ExitCode"], off.output()) == (7, b"set\n")
+    assert on.ad()["ChirpLedgeIsolation"] == ISOLATION
+    assert "ChirpLedgeIsolation" not in off.ad()
 
 
 def test_in_a_pid_namespace_of_htcondor_s(node: Pool) -> None:

@@ -54,74 +54,80 @@ nice_usec 0
 
 CPU_STAT_LOCAL = b"throttled_usec 3498211\n"
 
-# Every line in the order of mm/memcontrol.c of Linux 6.18, with zswap; the numbers are made up.
+# A job that had swapped to memory (zswap) and to a device, and has a bit of everything.
 MEMORY_STAT = b"""\
-anon 52428800
-file 18874368
-kernel 3932160
-kernel_stack 163840
-pagetables 622592
+anon 19009536
+file 18608128
+kernel 3272704
+kernel_stack 311296
+pagetables 1146880
 sec_pagetables 0
-percpu 6912
-sock 4096
-vmalloc 12288
-shmem 8388608
-zswap 0
-zswapped 0
-file_mapped 4194304
-file_dirty 135168
+percpu 9152
+sock 2641920
+vmalloc 0
+shmem 1830912
+zswap 1182071
+zswapped 5042176
+zswap_incomp 0
+file_mapped 0
+file_dirty 0
 file_writeback 0
-swapcached 0
-anon_thp 0
-file_thp 0
+swapcached 1736704
+anon_thp 12582912
+file_thp 16777216
 shmem_thp 0
-inactive_anon 60817408
-active_anon 8192
-inactive_file 5242880
-active_file 5242880
+inactive_anon 8192
+active_anon 21331968
+inactive_file 16781312
+active_file 0
 unevictable 0
-slab_reclaimable 1048576
-slab_unreclaimable 524288
-slab 1572864
-workingset_refault_anon 12
-workingset_refault_file 345
-workingset_activate_anon 3
-workingset_activate_file 40
-workingset_restore_anon 1
-workingset_restore_file 20
-workingset_nodereclaim 0
+slab_reclaimable 51280
+slab_unreclaimable 561912
+slab 613192
+hugetlb 0
+workingset_refault_anon 34620
+workingset_refault_file 32768
+workingset_activate_anon 1017
+workingset_activate_file 0
+workingset_restore_anon 1021
+workingset_restore_file 0
+workingset_nodereclaim 1
 pgdemote_kswapd 0
 pgdemote_direct 0
 pgdemote_khugepaged 0
 pgdemote_proactive 0
-pgscan 7000
-pgsteal 6000
-pswpin 5
-pswpout 9
-pgscan_kswapd 0
-pgscan_direct 7000
-pgscan_khugepaged 0
-pgscan_proactive 0
 pgsteal_kswapd 0
-pgsteal_direct 6000
+pgsteal_direct 93714
 pgsteal_khugepaged 0
 pgsteal_proactive 0
-pgfault 40321
-pgmajfault 321
-pgrefill 100
-pgactivate 200
-pgdeactivate 50
+pgscan_kswapd 0
+pgscan_direct 873538
+pgscan_khugepaged 0
+pgscan_proactive 0
+pgrefill 65518
+pgpromote_success 0
+pgscan 873538
+pgsteal 93714
+pswpin 15149
+pswpout 20338
+pgfault 39211
+pgmajfault 4946
+pgactivate 22325
+pgdeactivate 0
 pglazyfree 0
 pglazyfreed 0
-swpin_zero 0
-swpout_zero 0
-zswpin 2
-zswpout 4
+swpin_zero 39
+swpout_zero 92
+zswpin 19432
+zswpout 28362
 zswpwb 0
-thp_fault_alloc 0
-thp_collapse_alloc 0
+thp_fault_alloc 72
+thp_collapse_alloc 23
 thp_swpout 0
-thp_swpout_fallback 0
+thp_swpout_fallback 72
+numa_pages_migrated 0
+numa_pte_updates 0
+numa_hint_faults 0
 """
 
 MEMORY_PEAK = b"80109568\n"
@@ -134,6 +140,35 @@ high 0
 max 0
 oom 0
 oom_kill 0
+oom_group_kill 0
+sock_throttled 0
+"""
+
+# A slice with a job that was killed as a whole (memory.oom.group), and the job's own group below it.
+MEMORY_EVENTS_OF_A_KILLED_SLICE = b"""\
+low 0
+high 502
+max 21
+oom 1
+oom_kill 22
+oom_group_kill 1
+sock_throttled 0
+"""
+MEMORY_EVENTS_LOCAL_OF_A_KILLED_SLICE = b"""\
+low 0
+high 502
+max 21
+oom 1
+oom_kill 0
+oom_group_kill 1
+sock_throttled 0
+"""
+MEMORY_EVENTS_OF_A_KILLED_JOB = b"""\
+low 0
+high 0
+max 0
+oom 0
+oom_kill 22
 oom_group_kill 0
 sock_throttled 0
 """
@@ -198,4 +233,50 @@ MOUNTINFO_V1 = b"""\
 MOUNTINFO_ODD_PLACE = b"""\
 40 1 0:50 / /mnt/a\\040-\\040b rw - ext4 /dev/cgroup2 rw
 41 1 0:51 / /mnt/control\\040groups\\134v2 rw shared:1 master:2 - cgroup2 none rw
+"""
+
+# Linux 6.18, a group of version 1 with others below it.
+MEMORY_STAT_V1 = b"""\
+cache 9711616
+rss 15212544
+rss_huge 0
+shmem 9068544
+mapped_file 7671808
+dirty 8192
+writeback 0
+workingset_refault_anon 0
+workingset_refault_file 3291
+swap 0
+swapcached 0
+pgpgin 166487
+pgpgout 160402
+pgfault 214828
+pgmajfault 0
+inactive_anon 0
+active_anon 1531904
+inactive_file 8192
+active_file 634880
+unevictable 22749184
+hierarchical_memory_limit 9223372036854771712
+hierarchical_memsw_limit 9223372036854771712
+total_cache 1249206272
+total_rss 1871773696
+total_rss_huge 1499463680
+total_shmem 9072640
+total_mapped_file 56045568
+total_dirty 7962624
+total_writeback 0
+total_workingset_refault_anon 0
+total_workingset_refault_file 3069958
+total_swap 0
+total_swapcached 0
+total_pgpgin 393143342
+total_pgpgout 392782463
+total_pgfault 547571188
+total_pgmajfault 23177
+total_inactive_anon 1856253952
+total_active_anon 1630208
+total_inactive_file 460681216
+total_active_file 779452416
+total_unevictable 22749184
 """

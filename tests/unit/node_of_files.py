@@ -13,11 +13,11 @@ from typing import ClassVar
 
 import pytest
 
-from ledge.enforcement import Receipt, enforce, give_back
 from ledge.kernel.block_devices import FileSystem
 from ledge.kernel.cgroup2 import Cgroup
 from ledge.kernel.cpu_topology import cpu_list, parse_cpu_list
-from ledge.limits import Limits
+from ledge.limits.enforcement import Receipt, enforce, give_back
+from ledge.plan.limits import Limits
 from tests.unit import captured_devices
 from tests.unit.captured_devices import DISK_LINKS, DISKS, TWO_NODES
 

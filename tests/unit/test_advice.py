@@ -15,7 +15,7 @@ JOB = {
 
 
 def ledger(job: dict[str, object] | None = None, /, **figures: object) -> Ledger:
-    return ledger_of({**JOB, **(job or {}), "Ledge": {"Reading": "final", **figures}})
+    return ledger_of({**JOB, **(job or {}), "Ledge": {"Reading": "exact", **figures}})
 
 
 def cpu(share: float) -> dict[str, object]:
@@ -114,6 +114,11 @@ def test_nothing_of_memory_without_the_request() -> None:
             {"OomKills": 1, "OomLevel": "slice", "MemoryPeakBytes": 1024 * MIB},
             "1 process was killed for want of memory: the job asked for too little (1.00 GiB); "
             "try request_memory = 1280.",
+        ),
+        (
+            {"OomKills": 1, "OomLevel": "slice", "SuggestedRequestMemoryMiB": 1536},
+            "1 process was killed for want of memory: the job asked for too little (1.00 GiB); "
+            "try request_memory = 1536.",
         ),
         (
             {"OomKills": 3, "OomLevel": "job"},

@@ -8,18 +8,21 @@ from pathlib import Path
 import classad2
 import pytest
 
-from ledge import __version__, logical_io
-from ledge.attributes import isolation_attributes, usage_attributes
+from ledge import __version__
+from ledge.job import logical_io
 from ledge.publish.chirp import expression
-from ledge.publish.starter import REPORTED
-from ledge.usage import Usage, add_logical_io, usage_of_processes
-from ledge.usage_of_cgroup2 import (
+from ledge.publish.starter import NAMES, REPORTED
+from ledge.usage.attributes import isolation_attributes, usage_attributes
+from ledge.usage.of_cgroup2 import (
     FILES_OF_NOW,
     add_peak_of_samples,
     usage_of_cgroup2,
     usage_of_now,
 )
+from ledge.usage.of_processes import usage_of_processes
+from ledge.usage.usage import Usage, add_logical_io
 from tests.unit import captured
+from tests.unit.test_tracking import ENDING, SEEN
 from tests.unit.test_usage import FIGURES, TEXTS
 
 
@@ -27,11 +30,23 @@ def test_the_prefix_is_one_that_the_starter_lets_pass() -> None:
     assert REPORTED.startswith("Chirp")  # the default of CHIRP_DELAYED_UPDATE_PREFIX
 
 
+def test_every_name_of_the_reference_is_one_that_a_report_may_have() -> None:
+    page = (Path(__file__).parents[2] / "docs/attributes.md").read_text()
+    lines = page.splitlines()
+    cells = [line.split("|")[1] for line in lines if line.startswith("| `")]
+    running = [line for line in lines if "MemoryCurrentBytes" in line or "MemorySockBytes" in line]
+    named = set(re.findall(r"`([A-Z][A-Za-z]+)`", " ".join(cells + running)))
+    assert set(NAMES) == named
+    assert set(FIGURES) <= named
+    assert len(NAMES) < 100  # CHIRP_DELAYED_UPDATE_MAX_ATTRS; the job sets some, too
+
+
 def test_every_figure_stands_under_its_name() -> None:
     attributes = usage_attributes(usage_of_cgroup2(TEXTS))
-    told = [attributes.pop(name) for name in ("Tracking", "OomLevel")]
+    names = ("Tracking", "OomLevel", "SuggestedRequestMemoryMiB")
+    told = [attributes.pop(name) for name in names]
     assert attributes == pytest.approx(FIGURES)
-    assert told == ["cgroup", "slice"]
+    assert told == ["cgroup", "slice", 1536]
 
 
 def test_what_was_not_measured_is_not_there_and_a_reason_is() -> None:
@@ -46,7 +61,7 @@ def test_what_is_sampled_or_incomplete_says_so() -> None:
     add_peak_of_samples(usage, captured.MEMORY_STAT, "highest of 3 readings")
     add_logical_io(usage, (1, 2, False))
     attributes = usage_attributes(usage)
-    assert attributes["MemoryAnonShmemPeakBytes"] == 60817408
+    assert attributes["MemoryAnonShmemPeakBytes"] == 20840448
     assert attributes["Sampled"] == (
         "MemoryAnonShmemPeakBytes, Memory*AtPeakBytes: highest of 3 readings"
     )
@@ -85,7 +100,9 @@ def test_every_attribute_is_explained() -> None:
     sampled = Usage("cgroup")
     add_peak_of_samples(sampled, captured.MEMORY_STAT, "")
     now = usage_of_now(dict.fromkeys(FILES_OF_NOW))
-    told = {*FIGURES, *sampled.figures, *now.figures, *logical_io.FIGURES}
+    processes = usage_of_processes(ENDING, SEEN)
+    processes.figures.pop("all else")
+    told = {*FIGURES, *sampled.figures, *now.figures, *logical_io.FIGURES, *processes.figures}
     told |= {"BlockDevices", "OomLevel", "Incomplete", "Sampled", "Unmeasured", "Tracking"}
     assert {name for name in told if f"`{name}`" not in page} == set()
 
@@ -108,7 +125,12 @@ def test_the_attributes_are_few_enough_and_their_names_are_names() -> None:
 
 def test_isolation() -> None:
     attributes = isolation_attributes(("user", "pid", "mount"))
-    assert attributes == {"Version": __version__, "Isolation": "user,pid,mount"}
+    assert attributes == {
+        "Version": __version__,
+        "Isolation": "user,pid,mount",
+        "Mounts": "none",
+        "Network": "host",
+    }
 
 
 def test_no_isolation_and_why() -> None:
@@ -117,7 +139,7 @@ def test_no_isolation_and_why() -> None:
     assert attributes["IsolationReason"] == "cannot do it"
 
 
-def test_cpu_time_alone() -> None:
-    attributes = usage_attributes(usage_of_processes((1.0, 2.0)))
-    assert (attributes["CpuUserSeconds"], attributes["CpuSystemSeconds"]) == (1.0, 2.0)
+def test_without_a_control_group() -> None:
+    attributes = usage_attributes(usage_of_processes(ENDING, SEEN))
+    assert (attributes["CpuUserSeconds"], attributes["CpuSystemSeconds"]) == (1.5, 0.25)
     assert attributes["Tracking"] == "processes"

@@ -14,7 +14,6 @@ from ledge.kernel.block_devices import (
     disks_below,
     disks_with_io_cost,
     file_system,
-    file_system_on,
     type_of_mount,
     weight_file,
 )
@@ -145,18 +144,18 @@ def test_who_knows_who_wrote(type_: str | None, knows: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "type_"),
-    [((254, 0), "ext4"), ((0, 37), "tmpfs"), ((9, 9), None)],
-    ids=["disk", "memory", "not mounted here"],
+    ("type_", "counts"),
+    [
+        ("ext4", True),
+        ("xfs", True),
+        ("vfat", False),
+        ("tmpfs", False),
+        ("overlay", None),
+        (None, None),
+    ],
 )
-def test_a_device_by_its_number(tmp_path: Path, device: tuple[int, int], type_: str | None) -> None:
-    captured_devices.plant(tmp_path, {"self/mountinfo": captured.MOUNTINFO.decode()})
-    found = file_system_on(*device, tmp_path)
-    assert (found.major, found.minor, found.type) == (*device, type_)
-
-
-def test_a_device_by_its_number_without_proc(tmp_path: Path) -> None:
-    assert file_system_on(254, 0, tmp_path).type is None
+def test_whose_writing_is_counted(type_: str | None, counts: bool | None) -> None:
+    assert on(8, 1, type_).counts_writes is counts
 
 
 def test_a_directory_of_this_machine(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from ledge.checkpoints import add_earlier_starts
-from ledge.usage import Usage
+from ledge.usage.usage import Usage
+from ledge.wrapper.checkpoints import add_earlier_starts
 
 
 def start(scratch: Path, **figures: int | float | None) -> Usage:
@@ -39,12 +41,30 @@ def test_what_an_earlier_start_did_not_measure_is_missing_with_the_reason(tmp_pa
     assert usage.unmeasured == {"not measured in every start of the job": ["MemoryPeakBytes"]}
 
 
-def test_a_file_that_the_job_spoilt_makes_no_sum(tmp_path: Path) -> None:
-    start(tmp_path, CpuUserSeconds=1.0)
-    (tmp_path / ".ledge/usage").write_text("CpuUserSeconds lots\n")
-    usage = start(tmp_path, CpuUserSeconds=1.0)
-    assert usage.figures["CpuUserSeconds"] is None
+@pytest.mark.parametrize("figure", ["lots", "nan", "inf", "-5", "9" * 400])
+def test_a_file_that_the_job_spoilt_makes_no_sum(tmp_path: Path, figure: str) -> None:
+    start(tmp_path, CpuUserSeconds=1.0, OomKills=1)
+    (tmp_path / ".ledge/usage").write_text(f"CpuUserSeconds {figure}\nOomKills 1\n")
+    usage = start(tmp_path, CpuUserSeconds=1.0, OomKills=1)
+    assert usage.figures == {"CpuUserSeconds": None, "OomKills": 2}
     assert usage.unmeasured
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / ".ledge").mkdir()
+    os.mkfifo(tmp_path / ".ledge/usage")
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.setitimer(signal.ITIMER_REAL, 5)
+    try:
+        usage = start(tmp_path, CpuUserSeconds=1.0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert "cannot write" in "; ".join(usage.unmeasured)
+
+
+def too_late(_signal: int, _frame: object) -> None:
+    raise AssertionError("it waits for whoever opens the other end")
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:

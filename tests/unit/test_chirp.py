@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledge.classads import literal
+from ledge.ledger.table import reasons
 from ledge.publish.chirp import ChirpError, Starter, expression, publish
 
 COOKIE = "c0ffee"
@@ -234,6 +235,50 @@ def test_the_requests_are_those_of_htchirp(peer: Callable[[Behaviour], Peer]) ->
     assert len(ours.requests) == 1 + len(ATTRIBUTES)
 
 
+class Remembers:
+    """Answers as a starter whose job ad has some attributes already; `values` are all of them."""
+
+    def __init__(self, values: dict[str, bytes]) -> None:
+        self.values = values
+
+    def __call__(self, connection: socket.socket) -> None:
+        with connection.makefile("rb") as stream:
+            for line in stream:
+                verb, name, *expression = line.rstrip(b"\n").split(b" ", 2)
+                connection.sendall(self.answer(verb, name.decode(), expression))
+
+    def answer(self, verb: bytes, name: str, expression: list[bytes]) -> bytes:
+        if verb == b"get_job_attr_delayed":
+            value = self.values.get(name)
+            return b"-2\n" if value is None else b"%d\n%s" % (len(value), value)
+        if verb == b"set_job_attr_delayed":
+            self.values[name] = expression[0]
+        return b"0\n"
+
+
+@pytest.mark.parametrize("old", [b"7", b"", b'"a\n0\n-1\nlines"', b"x" * 1_000_000])
+def test_what_is_not_reported_is_undefined_afterwards(
+    peer: Callable[[Behaviour], Peer], old: bytes
+) -> None:
+    starter = Remembers({"ChirpOld": old, "ChirpMine": b"8", "ChirpNew": b"9"})
+    others = ("ChirpNever", "ChirpOld", "ChirpNeither")
+    publish(peer(starter).starter(), {"ChirpNew": "1"}, others=others)
+    assert starter.values == {"ChirpOld": b"undefined", "ChirpMine": b"8", "ChirpNew": b"1"}
+
+
+def test_a_starter_that_knows_no_such_question(peer: Callable[[Behaviour], Peer]) -> None:
+    behaviour = answers(b"0\n0\n-2\n-2\n")
+    publish(peer(behaviour).starter(), {"A": "1"}, PATIENCE_SECONDS, ("B", "C"))
+
+
+def test_a_value_that_never_comes(peer: Callable[[Behaviour], Peer]) -> None:
+    starter = peer(answers(b"0\n0\n99999999999\nx")).starter()
+    begin = time.monotonic()
+    with pytest.raises(ChirpError):
+        publish(starter, {"A": "1"}, PATIENCE_SECONDS, ("B",))
+    assert time.monotonic() - begin < PATIENCE_SECONDS + 0.5
+
+
 @pytest.mark.parametrize("text", ["x" * 5000, '"' * 5000, "\\" * 5000, "日" * 5000, "\n " * 5000])
 def test_no_expression_is_longer_than_the_starter_takes(
     peer: Callable[[Behaviour], Peer], text: str
@@ -268,3 +313,13 @@ def test_a_config_that_is_none(config: bytes) -> None:
 def test_any_config_is_a_starter_or_an_error(config: bytes) -> None:
     with contextlib.suppress(ChirpError):
         Starter(config)
+
+
+def test_a_text_that_is_too_long_ends_with_a_whole_entry() -> None:
+    text = "; ".join(f"Figure{number}Bytes: no file{number}" for number in range(40))
+    cut = expression(text).strip('"')
+    assert len(cut) < 500 and cut.endswith("; ...")
+    assert text.startswith(cut.removesuffix("..."))
+    told = reasons(cut)
+    assert told["Figure0Bytes"] == "no file0" and len(told) > 10
+    assert all(reason == f"no file{number}" for number, reason in enumerate(told.values()))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledge.cpusets import Allocation, Cpus, NoCpusError, allocate, choose, memory_nodes
 from ledge.kernel.cpu_topology import CpuTopology
+from ledge.limits.cpusets import Allocation, Cpus, NoCpusError, allocate, choose, memory_nodes
 
 GIB = 1 << 30
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ledge import enforcement
-from ledge.enforcement import enforce, exclusive_cpus, share_out
 from ledge.kernel.block_devices import FileSystem
 from ledge.kernel.cgroup2 import Cgroup
-from ledge.limits import Limits
+from ledge.limits import enforcement
+from ledge.limits.enforcement import exclusive_cpus, share_out
+from ledge.plan.limits import Limits
 from tests.unit import captured_devices
 from tests.unit.captured_devices import IO_COST_QOS, ONE_NODE
 from tests.unit.node_of_files import PAGE_BYTES, SLICE, Kernel, Node
@@ -248,14 +248,6 @@ class TestIoMax:
     def test_lvm_takes_it_itself(self, node: Node) -> None:
         receipt = node.enforce(scratch=FileSystem(253, 0, "xfs"), io_read_bytes_per_second=5)
         assert receipt.enforced["io.max"].startswith("253:0 rbps=5 ")
-
-    def test_a_device_number_will_do(self, node: Node) -> None:
-        group = Kernel.open(os.fsencode(node.slice()))
-        limits = Limits()
-        limits.io_read_bytes_per_second = 5
-        receipt = enforce(group, limits, (254, 2), node.sysfs)
-        group.close()
-        assert receipt.enforced == {"io.max": "254:0 rbps=5 wbps=max riops=max wiops=max"}
 
     @pytest.mark.parametrize("scratch", [None, FileSystem(0, 40, "btrfs"), FileSystem(9, 9, "xfs")])
     def test_no_disk_no_limit(self, node: Node, scratch: FileSystem | None) -> None:

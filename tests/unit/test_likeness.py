@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ledge.launcher.likeness import Likeness, parse_limits, read, read_status
+from ledge.kernel.proc import read, read_status
+from ledge.launcher.likeness import Likeness, parse_limits
 
 LIMITS = b"""\
 Limit                     Soft Limit           Hard Limit           Units     

@@ -14,10 +14,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LEDGE = sorted((ROOT / "ledge").rglob("*.py"))
 HOOKS = sorted(path for path in (ROOT / "hooks").iterdir() if path.is_file())
+RESTART = ROOT / "packaging/restart_ledged"
 # Where a program, or a daemon's work for one client, comes to an end whatever happened.
 EDGES = {
+    "ledge/daemon/main.py": "main",
+    "ledge/recorder/main.py": "main",
     "ledge/daemon/server.py": "_act",
-    "ledge/wrapper.py": "main",
+    "ledge/wrapper/main.py": "main",
     "ledge/prepare_job.py": "main",
     "ledge/cli/__init__.py": "main",
     "ledge/daemon/requests.py": "handle",
@@ -46,19 +49,22 @@ def check(*command: str) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("where", ["ledge", "hooks", "tests/unit", "tests/kernel", "tests/pool"])
+@pytest.mark.parametrize("where", ["ledge", "hooks", "packaging", "tests"])
 def test_ruff(where: str) -> None:
     # "ruff format" is not asked: some tables and calls are laid out by hand for the eye.
     check(sys.executable, "-m", "ruff", "check", "--quiet", where)
 
 
-@pytest.mark.parametrize("package", ["ledge", "tests/pool", "tests/unit", "tests/kernel"])
+PACKAGES = ["ledge", "tests/pool", "tests/unit", "tests/kernel", "tests/interference"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_mypy_strict(package: str) -> None:
     check(sys.executable, "-m", "mypy", "--strict", package)
 
 
 def test_nothing_newer_than_python_3_9() -> None:
-    files = [relative(path) for path in [*LEDGE, *HOOKS]]
+    files = [relative(path) for path in [*LEDGE, *HOOKS, RESTART]]
     vermin = Path(sys.executable).with_name("vermin")
     check(str(vermin), "-t=3.9-", "--no-tips", "--violations", *files)
 

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from ledge import report
-from ledge.logical_io import LogicalIo, lines, parse_account
+from ledge.job import report
+from ledge.job.logical_io import LogicalIo, lines, parse_account
 
 # Linux 6.18, of a shell.
 ACCOUNT = b"""\

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledge.errors import PlanError
-from ledge.plan import Plan
-from ledge.plan_file import MAXIMUM_BYTES, load_plan, read_plan
+from ledge.plan.document import MAXIMUM_BYTES, load_plan, read_plan
+from ledge.plan.plan import Plan
 
 MOUNTABLE = {"version": 1, "namespaces": ["mount"]}
 
@@ -27,6 +27,7 @@ def test_a_plan_of_nothing_but_a_version_is_the_built_in_one() -> None:
         ("private", "/tmp"),
         ("private", "/var/tmp"),
         ("tmpfs", "/dev/shm"),
+        ("devpts", "/dev/pts"),
     ]
     assert (plan.cgroup, plan.on_failure) == (built_in.cgroup, built_in.on_failure)
     assert (plan.cgroup, plan.on_failure) == ("leaf", "refuse")
@@ -44,6 +45,11 @@ def test_every_key_has_its_effect() -> None:
         ],
         cgroup="none",
         on_failure="run",
+        hide=["execute", "/data/secret"],
+        abstract_sockets="shared",
+        loopback="own",
+        keyring="shared",
+        no_new_privs=True,
     )
     assert plan.namespaces == ("mount", "uts")
     assert [(m.kind, m.target, m.source, m.read_only) for m in plan.mounts] == [
@@ -53,6 +59,8 @@ def test_every_key_has_its_effect() -> None:
         ("bind", "/srv", "/data", False),
     ]
     assert (plan.cgroup, plan.on_failure) == ("none", "run")
+    assert (plan.hide, plan.no_new_privs) == (("execute", "/data/secret"), True)
+    assert (plan.abstract_sockets, plan.loopback, plan.keyring) == ("shared", "own", "shared")
 
 
 def test_no_isolation_at_all_is_a_plan() -> None:
@@ -116,6 +124,37 @@ def test_no_isolation_at_all_is_a_plan() -> None:
             "read_only",
             id="1 is not true",
         ),
+        pytest.param(
+            {"version": 1, "mounts": [{"kind": "private", "target": "/tmp", "size_bytes": 4096}]},
+            "a directory on disk has no size of its own; a tmpfs has",
+            id="private with a size",
+        ),
+        pytest.param(
+            {"version": 1, "mounts": [{"kind": "tmpfs", "target": "/tmp", "size_bytes": 0}]},
+            "size_bytes: expected a whole number from 4096",
+            id="0 would be no limit",
+        ),
+        pytest.param(
+            {"version": 1, "mounts": [{"kind": "tmpfs", "target": "/tmp", "inodes": True}]},
+            "inodes: expected a whole number",
+            id="true for a number",
+        ),
+        pytest.param(
+            {"version": 1, "mounts": [{"kind": "overlay", "target": "/m"}]},
+            "source",
+            id="overlay without source",
+        ),
+        pytest.param(
+            {"version": 1, "mounts": [{"kind": "tmpfs", "target": "/m"}] * 65},
+            "mounts: at most 64",
+            id="too many mounts",
+        ),
+        pytest.param({"version": 1, "hide": "execute"}, "hide", id="string for paths"),
+        pytest.param({"version": 1, "hide": ["data"]}, "hide", id="relative path to hide"),
+        pytest.param({"version": 1, "hide": ["/a/../b"]}, "'..'", id="dots in what is hidden"),
+        pytest.param({"version": 1, "loopback": True}, "loopback", id="true for a word"),
+        pytest.param({"version": 1, "keyring": "own_if_possible"}, "keyring", id="wrong word"),
+        pytest.param({"version": 1, "no_new_privs": "true"}, "no_new_privs", id="word for true"),
         pytest.param({"version": 1, "cgroup": "slice"}, "cgroup", id="unknown cgroup"),
         pytest.param({"version": 1, "cgroup": None}, "cgroup", id="null for a choice"),
         pytest.param({"version": 1, "cgroup": ["leaf"]}, "cgroup", id="array for a choice"),
@@ -195,8 +234,11 @@ LIKELY = st.fixed_dictionaries(
         "namespaces": st.lists(st.sampled_from(["pid", "mount", "ipc"]) | JSON),
         "mounts": st.lists(
             st.fixed_dictionaries(
-                {"kind": st.sampled_from(["private", "bind"])},
-                optional={"target": st.text() | JSON, "source": JSON, "read_only": JSON},
+                {"kind": st.sampled_from(["private", "bind", "tmpfs"])},
+                optional={
+                    "target": st.text() | JSON, "source": JSON, "read_only": JSON,
+                    "size_bytes": JSON,
+                },
             )
         ),
         "cgroup": JSON,

@@ -110,7 +110,14 @@ def test_explain_prints_the_plan_and_what_set_each_value(files: Path) -> None:
     assert result.stdout.splitlines() == [
         "namespaces:              pid, mount, ipc, cgroup, uts  # built-in",
         "cgroup:                  leaf                          # built-in",
+        "network:                 host                          # built-in",
+        "network_ports:           none                          # built-in",
         "on_failure:              refuse                        # built-in",
+        "hide:                    execute                       # built-in",
+        "abstract_sockets:        own_if_possible               # built-in",
+        "loopback:                own_if_possible               # built-in",
+        "keyring:                 own                           # built-in",
+        "no_new_privs:            false                         # built-in",
         "pids_max:                2000                          # LedgePidsMax of the job, "
         + by_defaults.format(6),
         "memory_high:             2G                            # defaults (policy.yaml:4)",
@@ -126,6 +133,7 @@ def test_explain_prints_the_plan_and_what_set_each_value(files: Path) -> None:
         + by_defaults.format(7),
         "                         private /var/tmp",
         "                         tmpfs /dev/shm",
+        "                         devpts /dev/pts",
         "                         /data at /mnt, read-only",
         "note: LedgeIoWeigt of the job is ignored: the policy lets no job set it",
     ]
@@ -189,5 +197,5 @@ def test_explain_without_a_policy_file(files: Path) -> None:
     result = command_in_a_process(
         "explain", "--policy", "none.yaml", "job.ad", "machine.ad", cwd=files
     )
-    assert result.stdout.count("# built-in") == 14
+    assert result.stdout.count("# built-in") == 21
     assert result.returncode == 0

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ledge.plan import Plan
-from ledge.plan_file import plan_document
+from ledge.plan.document import plan_document
+from ledge.plan.plan import Plan
 from ledge.policy.decision import LONGEST_REFUSAL, Decision, decide, refusal
 from ledge.policy.document import read_policy
 from ledge.policy.keys import KEYS
@@ -396,7 +396,7 @@ def test_what_a_job_may_ask_for(job: bytes, key: str, value: object) -> None:
         (b'LedgeNamespaces = "net"', 'is "net"; expected any of'),
         (b'LedgeOnFailure = "ignore"', 'is "ignore"; expected refuse or run'),
         (b'LedgeCgroup = "none"', "LedgeCgroup of the job is none; this node allows one of leaf"),
-        (b'LedgeMounts = "data, home"', 'is "data, home"; this node offers data, shm'),
+        (b'LedgeMounts = "data, home"', 'asks for home; this node offers data, shm'),
         (b'LedgeMounts = "/etc"', "this node offers data, shm"),
         (b"LedgeMounts = 5", "is 5; expected any of data, shm"),
     ],

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from ledge.errors import PlanError
-from ledge.plan import Mount, Plan
-from ledge.plan_file import LIMIT_BOUNDS, plan_document, read_plan
+from ledge.plan.document import LIMIT_BOUNDS, plan_document, read_plan
+from ledge.plan.plan import Mount, Plan
 
 
 def read(limits: object) -> Plan:
@@ -64,7 +64,9 @@ def test_the_document_of_a_plan_reads_as_the_same_plan() -> None:
     plan.mounts = (
         Mount("private", "/tmp"),
         Mount("bind", "/mnt", "/data", True),
-        Mount("bind", "/srv", "/data"),
+        Mount("bind", "/srv", "/data", nosuid=True),
+        Mount("tmpfs", "/scratch", size_bytes=1 << 20, inodes=5),
+        Mount("overlay", "/site", "/software"),
     )
     plan.cgroup, plan.on_failure = "none", "run"
     plan.limits.pids_max, plan.limits.cpu_max_cores = 5, 1.5
@@ -73,4 +75,8 @@ def test_the_document_of_a_plan_reads_as_the_same_plan() -> None:
         again = read_plan(json.dumps(document).encode(), "plan.json")
         assert plan_document(again) == document
     assert again.mounts[1].source == "/data" and again.mounts[1].read_only
+    for mount, other in zip(plan.mounts, again.mounts):
+        assert [getattr(mount, name) == getattr(other, name) for name in Mount.__slots__] == [
+            True
+        ] * len(Mount.__slots__)
     assert again.limits.wanted() == ("pids_max", "cpu_max_cores")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledge.plan import Plan
-from ledge.plan_file import LIMIT_BOUNDS
+from ledge.plan.document import LIMIT_BOUNDS
+from ledge.plan.plan import Plan
 from ledge.policy.errors import Unfit
 from ledge.policy.keys import KEYS, NotLiteral, QuantityKey, attribute_of
 from ledge.policy.quantities import BYTES, Share, amount

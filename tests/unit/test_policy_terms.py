@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ledge.plan import Mount, Plan
+from ledge.plan.plan import Mount, Plan
 from ledge.policy.document import read_policy
 from ledge.policy.terms import Terms, is_of_the_system, read_terms, terms_of, written_terms
 
@@ -12,6 +12,7 @@ POLICY = b"""\
 version: 1
 without_daemon: requeue
 defaults:
+  hide: [execute, /data/secret]
   mounts:
   - {kind: bind, source: /srv/krb5.conf, target: /etc/krb5.conf, read_only: true}
   - kind: bind
@@ -27,6 +28,7 @@ rules:
   match: true
   requests:
     mounts: {offered: {data: {kind: bind, source: /data, target: /mnt, read_only: true}}}
+    hide: {at_most: [execute, /data/secret, /data/more]}
 """
 FORGED = [
     Mount("bind", "/etc/krb5.conf", "/tmp/mine", True),
@@ -74,6 +76,20 @@ def test_a_mount_that_it_has(terms: Terms, mount: Mount) -> None:
     assert terms.forged(plan(mount)) is None
 
 
+@pytest.mark.parametrize("path", ["/etc/sudoers.d", "/data", "/data/secret/x"])
+def test_a_path_hidden_that_the_policy_does_not_hide(terms: Terms, path: str) -> None:
+    made = Plan()
+    made.hide = ("execute", "/data/secret", path)
+    forged = terms.forged(made)
+    assert forged is not None and forged.target == path
+
+
+def test_paths_that_it_hides_or_lets_be_hidden(terms: Terms) -> None:
+    made = Plan()
+    made.hide = ("execute", "/data/secret", "/data/more")
+    assert terms.forged(made) is None
+
+
 def test_nothing_but_the_built_in_mounts_without_a_policy() -> None:
     terms = Terms("hold", ())
     assert terms.forged(Plan()) is None
@@ -85,7 +101,18 @@ def test_they_come_back_as_they_were(terms: Terms) -> None:
     assert terms.without_daemon == "requeue"
 
 
-@pytest.mark.parametrize("text", ["", "[]", '["run"]', '["x", []]', '["run", [[]]]', '["run", 1]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '["run"]',
+        '["x", [], []]',
+        '["run", [[]], []]',
+        '["run", 1, []]',
+        '["run", [], [1]]',
+    ],
+)
 def test_what_are_no_terms(text: str) -> None:
     with pytest.raises(ValueError, match="no terms of a policy"):
         read_terms(text)

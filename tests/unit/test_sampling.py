@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from ledge.daemon.log import Log
 from ledge.daemon.sampling import INTERVAL_SECONDS, Sample, Sampler
 from ledge.kernel.cgroup2 import Cgroup
 from ledge.kernel.kept_files import Allowance
-from ledge.usage import Usage
-from ledge.usage_of_cgroup2 import SAMPLED_FILES
+from ledge.log import Log
+from ledge.usage.of_cgroup2 import SAMPLED_FILES
+from ledge.usage.usage import Usage
 from tests.unit import captured
 
 NAME = b"ledge-1"
@@ -131,13 +132,37 @@ def test_what_is_read_at_the_end_alone_is_missing_before(sample: Sample, tmp_pat
     assert after.figures["CpuThrottledSeconds"] == pytest.approx(3.520174)
 
 
+def test_each_reading_of_a_dying_job_is_of_all(sample: Sample, tmp_path: Path) -> None:
+    group = write(tmp_path, b"1\n")
+    (group / "cpu.pressure").write_bytes(captured.CPU_PRESSURE)
+    sample.dying = True
+    sample.take()
+    usage = sample.usage()
+    assert usage is not None
+    assert usage.figures["PressureCpuSomeSeconds"] == pytest.approx(12.305816)
+
+
+def test_what_was_removed_while_it_was_read_keeps_what_there_was(
+    sample: Sample, tmp_path: Path
+) -> None:
+    """Without cgroup.events, the group has gone; cpu.stat was read before."""
+    write(tmp_path, b"1\n")
+    sample.take_last()
+    usage = sample.usage()
+    assert usage is not None
+    assert usage.figures["CpuUserSeconds"] == pytest.approx(38.557845)
+    reason = "not read before the control group was removed"
+    assert "PressureCpuSomeSeconds" in usage.unmeasured[reason]
+
+
 def test_now(sample: Sample, tmp_path: Path) -> None:
     group = write(tmp_path, b"1\n")
     (group / "memory.stat").write_bytes(captured.MEMORY_STAT)
     (group / "pids.current").write_bytes(b"3\n")
+    sample.take()
     now = sample.usage_of_now()
     assert now.figures["ProcessesCount"] == 3
-    assert now.figures["MemoryAnonBytes"] == 52428800
+    assert now.figures["MemoryAnonBytes"] == 19009536
     assert now.figures["MemoryCurrentBytes"] is None
 
 
@@ -200,20 +225,30 @@ class _Loop:
         self.timers.append((seconds, action))
 
 
-def test_many_jobs_are_read_a_few_at_a_time(tmp_path: Path) -> None:
+def test_many_jobs_are_read_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slice_ = Cgroup.open(os.fsencode(tmp_path))
     write(tmp_path, b"1000\n")
     loop, sampler = _Loop(), Sampler(Log(None))
     sampler.attach(loop)  # type: ignore[arg-type]
     samples = [sampler.begin(slice_, NAME) for _ in range(70)]
     assert [seconds for seconds, _ in loop.timers] == [INTERVAL_SECONDS]
+    now = 1000.0
+
+    def tick() -> float:
+        nonlocal now
+        now += 0.00002
+        return now
+
+    monkeypatch.setattr(time, "monotonic", tick)
     loop.timers.pop()[1]()
     rounds = [sum(sample.readings for sample in samples)]
     sampler.end(samples[69])  # its job ends between two portions
     while [seconds for seconds, _ in loop.timers][-1] < 1:
         loop.timers.pop()[1]()
         rounds.append(sum(sample.readings for sample in samples))
-    assert rounds == [32, 64, 69]
+    assert rounds == [26, 52, 69]
     assert [seconds for seconds, _ in loop.timers] == [INTERVAL_SECONDS]
     assert samples[69].taken is None
     for sample in samples[:69]:

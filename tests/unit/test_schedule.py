@@ -22,7 +22,7 @@ JOBS = {"1-1": ONE, "2-1": ONE, "3-1": OTHER}
 def test_a_schedd_that_never_failed_may_be_tried() -> None:
     schedule = Schedule()
     assert schedule.may_try("one", 0.0)
-    assert schedule.seconds_until_due(0.0) is None
+    assert schedule.seconds_until_due(0.0, ["one"]) is None
 
 
 @pytest.mark.parametrize("lot", [0.0, 0.5, 1.0])
@@ -40,15 +40,15 @@ def test_a_schedd_is_left_in_peace_and_the_others_are_not() -> None:
     assert not schedule.may_try("one", 100.0 + pause / 2)
     assert schedule.may_try("one", 100.0 + pause)
     assert schedule.may_try("other", 100.0)
-    assert schedule.seconds_until_due(100.0) == pause
+    assert schedule.seconds_until_due(100.0, ["one", "other"]) == pause
+    assert schedule.seconds_until_due(100.0, ["other"]) is None
 
 
 def test_success_ends_the_peace() -> None:
     schedule = Schedule(lambda: 1.0)
     schedule.failed("one", 0.0)
     schedule.failed("one", 0.0)
-    assert schedule.worked("one")
-    assert not schedule.worked("one")
+    schedule.worked("one")
     assert schedule.may_try("one", 0.0)
     assert schedule.failed("one", 0.0) == SHORTEST_SECONDS
 

@@ -28,10 +28,11 @@ FORBIDDEN = {
 
 HOOKS = ["job_wrapper", "job_wrapper_alone", "prepare_job", "prepare_job_alone"]
 WAYS_IN = [
-    "ledge.wrapper",
-    "ledge.by_daemon",
-    "ledge.in_process",
-    "ledge.settle",
+    "ledge.wrapper.main",
+    "ledge.wrapper.by_daemon",
+    "ledge.wrapper.in_process",
+    "ledge.wrapper.settle",
+    "ledge.wrapper.session",
     "ledge.prepare_job",
 ]
 
@@ -76,7 +77,8 @@ def test_a_whole_job_imports_nothing_that_costs(installed: Path, tmp_path: Path)
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     lines = [line for line in result.stderr.splitlines() if line.startswith("import time:")]
     loaded = {line.rpartition("|")[2].strip() for line in lines}
-    assert "ledge.settle" in loaded
+    assert "ledge.wrapper.settle" in loaded
+    assert "ledge.wrapper.session" not in loaded
     assert not loaded & FORBIDDEN
 
 
@@ -111,16 +113,16 @@ def test_the_bytecode_is_valid(installed: Path) -> None:
 def test_the_bytecode_names_the_installed_path_in_tracebacks(installed: Path) -> None:
     version = subprocess.check_output([PYTHON, "-c", "import sys; print(sys.version_info[:2])"])
     magic_here = importlib.util.MAGIC_NUMBER
-    (compiled,) = (installed / "ledge/__pycache__").glob("wrapper.*.pyc")
+    (compiled,) = (installed / "ledge/wrapper/__pycache__").glob("main.*.pyc")
     contents = compiled.read_bytes()
     assert contents[:4] == magic_here, f"the tests run in another Python than {version!r}"
     code = marshal.loads(contents[16:])
-    assert code.co_filename == f"/{LIBEXEC}/condor-ledge/ledge/wrapper.py"
+    assert code.co_filename == f"/{LIBEXEC}/condor-ledge/ledge/wrapper/main.py"
 
 
 def test_python_uses_the_bytecode(installed: Path) -> None:
     """Nothing is compiled at the start, also not by somebody who could write it."""
-    command = [PYTHON, "-ISE", "-v", str(installed / "prepare_job")]
+    command = [PYTHON, "-ISE", "-v", str(installed / "prepare_job_alone")]
     result = subprocess.run(command, input="", capture_output=True, text=True, check=True)
     ours = [line for line in result.stderr.splitlines() if "/condor-ledge/ledge/" in line]
     assert any("matches" in line for line in ours)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from ledge.inheritance import Inheritance
-from ledge.universe import checkpoints_itself, left_alone
+from ledge.job.inheritance import Inheritance
+from ledge.wrapper.universe import (
+    awaits_session,
+    checkpoints_itself,
+    is_interactive,
+    is_session,
+    left_alone,
+)
 
 
 def command(path: bytes, *environ: bytes) -> Inheritance:
@@ -34,16 +40,36 @@ JOB = b"/var/lib/condor/execute/dir_7/scratch/job"
             None,
             id="apptainer, the job's own",
         ),
-        pytest.param(
-            VANILLA, command(b"/usr/sbin/sshd", b"_CONDOR_JOB_PIDS=42"), "", id="condor_ssh_to_job"
-        ),
-        pytest.param(
-            VANILLA, command(b"/usr/sbin/sshd", b"_CONDOR_JOB_PIDS="), None, id="a job called sshd"
-        ),
     ],
 )
 def test_left_alone(ad: bytes, inheritance: Inheritance, reason: str | None) -> None:
     assert left_alone(inheritance, ad) == reason
+
+
+@pytest.mark.parametrize(
+    ("inheritance", "expected"),
+    [
+        pytest.param(command(b"/usr/sbin/sshd", b"_CONDOR_JOB_PIDS=42"), True, id="a session"),
+        pytest.param(command(b"/usr/sbin/sshd", b"_CONDOR_JOB_PIDS="), False, id="a job"),
+        pytest.param(command(b"/usr/sbin/sshd"), False, id="no starter's"),
+        pytest.param(command(JOB, b"_CONDOR_JOB_PIDS=42"), False, id="started after a checkpoint"),
+    ],
+)
+def test_is_session(inheritance: Inheritance, expected: bool) -> None:
+    assert is_session(inheritance) is expected
+
+
+# As interactive.sub of HTCondor 25 has it in the job ad.
+INTERACTIVE = (
+    b"Arguments = \"-c 'sleep 180 && while test -d ${_CONDOR_SCRATCH_DIR}/.condor_ssh_to_job_1; "
+    b"do /bin/sleep 3; done'\"\nInteractiveJob = true\n"
+)
+
+
+def test_interactive_jobs() -> None:
+    assert [is_interactive(ad) for ad in (INTERACTIVE, VANILLA)] == [True, False]
+    shorter = INTERACTIVE.partition(b"\n")[2]
+    assert [awaits_session(ad) for ad in (INTERACTIVE, shorter)] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ import os
 
 import pytest
 
-from ledge.usage import Usage, add_logical_io, usage_of_processes
-from ledge.usage_of_cgroup2 import (
+from ledge.usage.of_cgroup2 import (
     CGROUP2_FILES,
     FILES_OF_NOW,
     add_peak_of_samples,
@@ -16,10 +15,10 @@ from ledge.usage_of_cgroup2 import (
     usage_of_cgroup2,
     usage_of_now,
 )
+from ledge.usage.usage import Usage, add_logical_io
 from tests.unit import captured
 
 QUIET = captured.MEMORY_EVENTS
-SLICE_EVENTS = QUIET.replace(b"high 0", b"high 11").replace(b"max 0", b"max 7")
 TEXTS: dict[str, bytes | None] = {
     "cpu.stat": captured.CPU_STAT,
     "cpu.stat.local": captured.CPU_STAT_LOCAL,
@@ -27,14 +26,15 @@ TEXTS: dict[str, bytes | None] = {
     "memory.peak": captured.MEMORY_PEAK,
     "memory.stat": captured.MEMORY_STAT,
     "memory.swap.peak": captured.SWAP_PEAK,
-    "memory.events": captured.MEMORY_EVENTS.replace(b"oom_kill 0", b"oom_kill 3"),
+    "memory.events": captured.MEMORY_EVENTS_OF_A_KILLED_JOB,
     "memory.pressure": captured.MEMORY_PRESSURE,
     "io.stat": captured.IO_STAT,
     "io.pressure": captured.IO_PRESSURE,
     "pids.peak": captured.PIDS_PEAK,
     "../cpu.stat": captured.CPU_STAT_OF_A_LIMITED_SLICE,
-    "../memory.events": SLICE_EVENTS.replace(b"oom 0", b"oom 1").replace(b"kill 0", b"kill 1"),
-    "../memory.events.local": SLICE_EVENTS.replace(b"oom 0", b"oom 1"),
+    "../memory.events": captured.MEMORY_EVENTS_OF_A_KILLED_SLICE,
+    "../memory.events.local": captured.MEMORY_EVENTS_LOCAL_OF_A_KILLED_SLICE,
+    "../memory.max": b"1073741824\n",
     "../pids.events": captured.PIDS_EVENTS,
     "job/pids.events": b"max 0\n",
 }
@@ -48,14 +48,14 @@ FIGURES = {
     "CpuThrottledAnywhereSeconds": 3.498211,
     "MemoryPeakBytes": 80109568,
     "SwapPeakBytes": 0,
-    "PageFaultsMinorCount": 40000,
-    "PageFaultsMajorCount": 321,
-    "RefaultsAnonCount": 12,
-    "RefaultsFileCount": 345,
-    "SwapInBytes": 5 * PAGE,
-    "SwapOutBytes": 9 * PAGE,
-    "ZswapInBytes": 2 * PAGE,
-    "ZswapOutBytes": 4 * PAGE,
+    "PageFaultsMinorCount": 39211 - 4946,
+    "PageFaultsMajorCount": 4946,
+    "RefaultsAnonCount": 34620,
+    "RefaultsFileCount": 32768,
+    "SwapInBytes": 15149 * PAGE,
+    "SwapOutBytes": 20338 * PAGE,
+    "ZswapInBytes": 19432 * PAGE,
+    "ZswapOutBytes": 28362 * PAGE,
     "BlockReadBytes": 49479680,
     "BlockWriteBytes": 3084288,
     "BlockReadOperations": 1199,
@@ -70,11 +70,11 @@ FIGURES = {
     "PressureMemoryFullSeconds": 0.0,
     "PressureIoSomeSeconds": 0.383818,
     "PressureIoFullSeconds": 0.363739,
-    "OomKills": 3,
+    "OomKills": 22,
     "OomCount": 1,
     "OomGroupKillsCount": 1,
-    "MemoryHighCount": 11,
-    "MemoryMaxCount": 7,
+    "MemoryHighCount": 502,
+    "MemoryMaxCount": 21,
 }
 OF_FILE = {
     "cpu.stat": {"CpuUserSeconds", "CpuSystemSeconds"},
@@ -149,7 +149,7 @@ def test_a_key_of_later_kernels_is_missed_naming_the_kernel() -> None:
     older = b"".join([line for line in lines if b"swp" not in line])
     usage = usage_of_cgroup2({**TEXTS, "memory.stat": older})
     assert usage.figures["SwapInBytes"] is None
-    assert usage.figures["PageFaultsMajorCount"] == 321
+    assert usage.figures["PageFaultsMajorCount"] == 4946
     assert usage.unmeasured == {
         "not in memory.stat (Linux 6.13 has it)": ["SwapInBytes", "SwapOutBytes"],
         "not in memory.stat (Linux 5.19, with zswap, has it)": ["ZswapInBytes", "ZswapOutBytes"],
@@ -225,8 +225,33 @@ def test_whose_limit_killed_is_unknown(file: str, text: bytes | None) -> None:
     assert usage_of_cgroup2({**TEXTS, **texts}).oom_level is None
 
 
+@pytest.mark.parametrize(
+    ("limit", "swap", "suggested"),
+    [
+        (b"1073741824\n", b"0\n", 1536),
+        (b"1073741824\n", b"1073741824\n", 3072),
+        (b"1073741825\n", None, 1664),
+        (b"1\n", None, 128),
+        (b"max\n", None, None),
+        (b"much\n", None, None),
+        (None, None, None),
+    ],
+)
+def test_what_to_ask_for_next(
+    limit: bytes | None, swap: bytes | None, suggested: int | None
+) -> None:
+    usage = usage_of_cgroup2({**TEXTS, "../memory.max": limit, "memory.swap.peak": swap})
+    assert usage.suggested_request_mib == suggested
+
+
+@pytest.mark.parametrize(("events", "local"), [(QUIET, QUIET), (KILLED, QUIET)])
+def test_who_did_not_hit_its_own_limit_need_not_ask_for_more(events: bytes, local: bytes) -> None:
+    texts = {**TEXTS, "../memory.events": events, "../memory.events.local": local}
+    assert usage_of_cgroup2(texts).suggested_request_mib is None
+
+
 def test_anon_and_shmem() -> None:
-    assert anon_and_shmem(captured.MEMORY_STAT) == 52428800 + 8388608
+    assert anon_and_shmem(captured.MEMORY_STAT) == 19009536 + 1830912
 
 
 @pytest.mark.parametrize(
@@ -249,12 +274,12 @@ def test_the_peak_of_samples_is_told_apart() -> None:
     usage = Usage("cgroup")
     add_peak_of_samples(usage, captured.MEMORY_STAT, "highest of 7 readings")
     assert usage.figures == {
-        "MemoryAnonShmemPeakBytes": 60817408,
-        "MemoryAnonAtPeakBytes": 52428800,
-        "MemoryShmemAtPeakBytes": 8388608,
-        "MemoryFileAtPeakBytes": 18874368,
-        "MemoryKernelAtPeakBytes": 3932160,
-        "MemorySockAtPeakBytes": 4096,
+        "MemoryAnonShmemPeakBytes": 20840448,
+        "MemoryAnonAtPeakBytes": 19009536,
+        "MemoryShmemAtPeakBytes": 1830912,
+        "MemoryFileAtPeakBytes": 18608128,
+        "MemoryKernelAtPeakBytes": 3272704,
+        "MemorySockAtPeakBytes": 2641920,
     }
     assert usage.sampled == {
         "highest of 7 readings": ["MemoryAnonShmemPeakBytes", "Memory*AtPeakBytes"]
@@ -279,11 +304,11 @@ def test_now() -> None:
     assert set(texts) == set(FILES_OF_NOW)
     assert usage_of_now(texts).figures == {
         "MemoryCurrentBytes": 70000000,
-        "MemoryAnonBytes": 52428800,
-        "MemoryShmemBytes": 8388608,
-        "MemoryFileBytes": 18874368,
-        "MemoryKernelBytes": 3932160,
-        "MemorySockBytes": 4096,
+        "MemoryAnonBytes": 19009536,
+        "MemoryShmemBytes": 1830912,
+        "MemoryFileBytes": 18608128,
+        "MemoryKernelBytes": 3272704,
+        "MemorySockBytes": 2641920,
         "SwapCurrentBytes": 4096,
         "ProcessesCount": 5,
     }
@@ -338,15 +363,6 @@ def test_each_device_by_its_name() -> None:
         "dbytes": 50331648,
         "dios": 3021,
     }
-
-
-def test_without_a_control_group_there_is_cpu_time_and_a_reason_for_the_rest() -> None:
-    usage = usage_of_processes((1.5, 0.25))
-    assert usage.tracking == "processes"
-    assert usage.figures["CpuUserSeconds"] == 1.5
-    assert usage.figures["CpuSystemSeconds"] == 0.25
-    assert "MemoryPeakBytes" not in usage.figures or usage.figures["MemoryPeakBytes"] is None
-    assert "control group" in reasons(usage)
 
 
 @pytest.mark.parametrize(

@@ -75,9 +75,9 @@ ChirpLedgeUnmeasured = "all else: the job had no control group of its own"
 
 TABLE = """\
 Job 12.3, alice, completed on slot1_2@node7.example.org
-Figures: LedgeUsage, through the starter: the job cannot forge it; final, read 5
+Figures: LedgeUsage, through the starter: the job cannot forge it; exact, read 5
 min ago.
-Not shown, see --source: ChirpLedge (final).
+Not shown, see --source: ChirpLedge (exact).
 
 Processor
   used                       0:08:48  11 % of 4 CPUs for 0:20:00
@@ -169,7 +169,7 @@ def record(name: str, reading: str, taken: int, figures: str = FIGURES) -> str:
     return f'{name} = [ Reading = "{reading}"; Taken = {taken}; {figures} ]\n'
 
 
-FULL = JOB + record("LedgeUsage", "final", TAKEN) + "ChirpLedgeCpuUserSeconds = 480.500000\n"
+FULL = JOB + record("LedgeUsage", "exact", TAKEN) + "ChirpLedgeCpuUserSeconds = 480.500000\n"
 
 
 class Result(NamedTuple):
@@ -215,10 +215,37 @@ def test_missing_is_not_zero_and_has_its_reason() -> None:
 
 def test_of_a_figure_that_is_missing_without_a_reason() -> None:
     figures = 'CpuUserSeconds = 1.0; Tracking = "cgroup"'
-    table = usage_command("-", ad=JOB + record("Ledge", "final", TAKEN, figures)).stdout
+    table = usage_command("-", ad=JOB + record("Ledge", "exact", TAKEN, figures)).stdout
     assert row(table, "used", "Processor") == "- [1]"
     assert row(table, "by programs", "Processor") == "1.00 s"
     assert "[1] the ad does not say why" in table
+
+
+@pytest.mark.parametrize(
+    ("scratch", "remark"),
+    [
+        ('"tmpfs"; ScratchWritesCounted = false', "0 B not all: scratch is on tmpfs"),
+        ('"ext4"; ScratchWritesCounted = true', "0 B"),
+        ('"overlay"', "0 B"),
+    ],
+)
+def test_what_block_io_has_not(scratch: str, remark: str) -> None:
+    figures = f"BlockWriteBytes = 0; ScratchFileSystem = {scratch}"
+    table = usage_command("-", ad=JOB + record("Ledge", "exact", TAKEN, figures)).stdout
+    assert row(table, "written", "Disk") == remark
+    assert row(table, "scratch on", "How") == scratch.split('"')[1]
+
+
+def test_gpus_are_what_htcondor_says_of_them() -> None:
+    figures = record("Ledge", "exact", TAKEN)
+    gpus = "GPUsProvisioned = 2\nGPUsAverageUsage = 0.731250\nGPUsMemoryUsage = 4321.0\n"
+    table = usage_command("-", ad=JOB + figures + gpus).stdout
+    assert row(table, "used", "GPUs") == "0.73 of 2 on average"
+    assert row(table, "memory, peak", "GPUs") == "4.22 GiB"
+    gpus = "GPUsProvisioned = 2\nGPUsMemoryUsage = 4321.0\n"
+    table = usage_command("-", ad=JOB + figures + gpus).stdout
+    assert row(table, "used", "GPUs") == "- of 2 on average"
+    assert "GPU" not in usage_command("-", ad=JOB + figures + "GPUsProvisioned = 2\n").stdout
 
 
 def test_ledge_comes_first_and_the_others_are_named() -> None:
@@ -227,7 +254,7 @@ def test_ledge_comes_first_and_the_others_are_named() -> None:
     head = " ".join(table.partition("\n\n")[0].split())
     assert "Ledge, recorded at the schedd: the owner cannot change it; of a running job" in head
     assert "not final, read 15 min ago." in head
-    assert "Not shown, see --source: LedgeUsage (final), ChirpLedge (final)." in head
+    assert "Not shown, see --source: LedgeUsage (exact), ChirpLedge (exact)." in head
     # Of the 600 s until it was read, and nothing of the other sources.
     assert row(table, "used", "Processor") == "12.00 s 0.5 % of 4 CPUs for 0:10:00"
     assert "2.10 GiB" not in table
@@ -237,8 +264,8 @@ def test_ledge_comes_first_and_the_others_are_named() -> None:
     ("source", "seconds"), [("Ledge", 6.0), ("LedgeUsage", 480.5), ("ChirpLedge", 2.0)]
 )
 def test_source_is_an_option(source: str, seconds: float) -> None:
-    ad = JOB + record("LedgeUsage", "final", TAKEN) + CHIRP
-    ad += record("Ledge", "final", TAKEN, "CpuUserSeconds = 6.0")
+    ad = JOB + record("LedgeUsage", "exact", TAKEN) + CHIRP
+    ad += record("Ledge", "exact", TAKEN, "CpuUserSeconds = 6.0")
     [told] = json.loads(usage_command("--json", "--source", source, "-", ad=ad).stdout)
     assert (told["source"], told["figures"]["CpuUserSeconds"]) == (source, seconds)
 
@@ -248,10 +275,26 @@ def test_sampled_is_said() -> None:
     assert "the last sample: the job could not be read at its end" in " ".join(head.split())
 
 
+def test_how_old_a_sampled_reading_was() -> None:
+    figures = FIGURES + "; ReadingAgeSeconds = 0.25"
+    head = usage_command("-", ad=JOB + record("LedgeUsage", "sampled", TAKEN, figures)).stdout
+    words = "the last sample, 0.250 s before its end: the job could not be read at its end"
+    assert words in " ".join(head[:400].split())
+
+
+def test_rates_of_a_running_job() -> None:
+    figures = FIGURES + "; CpuInUseCores = 1.5; NetworkSentBytesPerSecond = 2048; "
+    figures += "RatesOverSeconds = 30.0"
+    table = usage_command("-", ad=JOB + record("LedgeUsage", "running", TAKEN, figures)).stdout
+    assert row(table, "now", "Processor") == "1.50 CPUs in the last 30.00 s"
+    assert row(table, "now", "Network") == "2.00 KiB/s in the last 30.00 s"
+    assert "now" not in table.partition("\nDisk")[2].partition("\nNetwork")[0]
+
+
 @pytest.mark.parametrize(
     "ad",
     [
-        JOB + record("Ledge", "final", TAKEN - 1201),
+        JOB + record("Ledge", "exact", TAKEN - 1201),
         JOB.replace("JobStatus = 4", "JobStatus = 2") + CHIRP,
     ],
 )
@@ -259,6 +302,27 @@ def test_figures_of_an_earlier_start_are_not_measured_by_this_one(ad: str) -> No
     table = usage_command("-", ad=ad).stdout
     assert "They are of an earlier start of the job.\n" in table
     assert "of 4 CPUs" not in table and "/s" not in table and "Used" not in table
+
+
+def test_names_with_a_star_are_those_of_several_figures() -> None:
+    """As ledged says it of a real job (ledge/usage/attributes.py)."""
+    old = FIGURES[FIGURES.index("Sampled = ") : FIGURES.index("Tracking = ")]
+    stars = "Sampled = \"MemoryAnonShmemPeakBytes, Memory*AtPeakBytes: highest of 5 readings\"; "
+    unmeasured = 'Unmeasured = "Network*Sent*: no CAP_NET_ADMIN; '
+    figures = FIGURES.replace(old, stars).replace('Unmeasured = "', unmeasured)
+    figures = re.sub(r"Network\w*Sent\w* = \d+; ", "", figures)
+    table = usage_command("-", ad=JOB + record("LedgeUsage", "exact", TAKEN, figures)).stdout
+    for label in ("peak without cache", "anonymous then", "kernel then"):
+        assert row(table, label, "Memory").endswith("sampled")
+    assert "  sampled               highest of 5 readings\n" in table
+    number = row(table, "sent", "Network").split()[1]
+    assert f"  {number} no CAP_NET_ADMIN\n" in table
+
+
+def test_what_the_job_s_own_init_tells_is_in_one_attribute_alone() -> None:
+    figures = re.sub(r"Logical\w+ = \d+; ", "", FIGURES).replace("LogicalReadBytes, ", "")
+    table = usage_command("-", ad=JOB + record("LedgeUsage", "exact", TAKEN, figures)).stdout
+    assert "the job's own init tells it, so only ChirpLedge has it\n" in table
 
 
 def test_a_request_that_follows_the_usage_is_not_what_was_asked_for() -> None:
@@ -271,7 +335,7 @@ def test_json_has_the_figures_as_they_are() -> None:
     [told] = json.loads(usage_command("--json", "-", ad=FULL).stdout)
     figures = told.pop("figures")
     assert told == {
-        "job": "12.3", "owner": "alice", "source": "LedgeUsage", "reading": "final",
+        "job": "12.3", "owner": "alice", "source": "LedgeUsage", "reading": "exact",
         "taken_unix_seconds": TAKEN, "of_an_earlier_start": False, "wall_seconds": 1200,
         "cpus": 4, "request_memory_mib": 16384,
     }  # fmt: skip
@@ -343,9 +407,30 @@ def test_what_condor_q_says_when_it_fails(
 
 def test_values_that_are_none() -> None:
     figures = "CpuUserSeconds = undefined; CpuSystemSeconds = 1 / 0; OomKills = 2; A = B; C = {1}"
-    ad = JOB + record("Ledge", "final", TAKEN, figures)
+    ad = JOB + record("Ledge", "exact", TAKEN, figures)
     [told] = json.loads(usage_command("--json", "-", ad=ad).stdout)
     assert told["figures"] == {"OomKills": 2}
+
+
+@pytest.mark.parametrize("value", ["1e999", "-1e999", 'real("NaN")', "1e300"])
+def test_a_job_cannot_keep_others_from_being_shown(value: str) -> None:
+    """Figures that a job has written into its ad by chirp may be anything."""
+    names = ("CpuUserSeconds", "MemoryPeakBytes", "OomKills", "SuggestedRequestMemoryMiB")
+    forged = [f"ChirpLedge{name} = {value}\n" for name in names]
+    ad = JOB + 'ChirpLedgeOomLevel = "slice"\n' + "".join(forged)
+    other = JOB.replace("ProcId = 3", "ProcId = 2") + CHIRP
+    assert row(usage_command("-", ad=ad).stdout, "all", "Processor")[0] == "-"
+    assert " 0.1 % 0:20:00 " in usage_command("-", ad=f"{ad}\n{other}").stdout
+
+
+def test_a_job_cannot_command_the_terminal() -> None:
+    devices = "[ 'sda\x1b[2J' = [ rbytes = 1; wbytes = 1e999 ] ]"
+    ad = JOB.replace("alice", "al\x1b[31mice") + f"ChirpLedgeBlockDevices = {devices}\n"
+    ad += 'ChirpLedgeReading = "\x1b]0;"\nChirpLedgeIsolation = "pid\x1b[2J"\n'
+    table = usage_command("-", ad=ad).stdout
+    assert "sda [2J" in table
+    assert "pid [2J" in table
+    assert "\x1b" not in table + usage_command("-", ad=f"{ad}\n{FULL}").stdout
 
 
 def test_without_htcondor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,8 +459,8 @@ def test_the_queue_is_asked_first(
 ) -> None:  # fmt: skip
     order: list[str] = []
 
-    def answer(where: str, ads: str) -> Callable[[str, str | None], bytes]:
-        def ask(job: str, schedd: str | None) -> bytes:
+    def answer(where: str, ads: str) -> Callable[[list[str], str | None], bytes]:
+        def ask(jobs: list[str], schedd: str | None) -> bytes:
             order.append(where)
             return ads.encode()
 
@@ -388,10 +473,70 @@ def test_the_queue_is_asked_first(
 
 
 def test_a_job_that_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(usage, "queued", lambda job, schedd: b"\n")
-    monkeypatch.setattr(usage, "past", lambda job, schedd: b"")
+    monkeypatch.setattr(usage, "queued", lambda jobs, schedd: b"\n")
+    monkeypatch.setattr(usage, "past", lambda jobs, schedd: b"")
     words = "job 12.3 is neither in the queue nor in the history; "
     assert words in usage_command("12.3").stderr
+
+
+# As HTCondor 25.14 writes it: two jobs of a cluster, one of another, a cluster submitted by itself.
+EVENT_LOG = """\
+000 (012.001.000) 2026-11-23 08:33:00 Job submitted from host: <127.0.0.1:9618?addrs=127.0.0.1-9618>
+...
+000 (012.003.000) 2026-11-23 08:33:00 Job submitted from host: <127.0.0.1:9618?addrs=127.0.0.1-9618>
+...
+035 (013.-01.-01) 2026-11-23 08:33:01 Cluster submitted from host: <127.0.0.1:9618>
+...
+001 (012.003.000) 2026-11-23 08:33:09 Job executing on host: <127.0.0.1:9618?addrs=127.0.0.1-9618>
+\tSlotName: slot1_1@node.pool
+\tDetails: 000 (099.000.000) is no event
+...
+000 (1234.000.000) 2026-11-23 08:34:00 Job submitted from host: <127.0.0.1:9618>
+...
+"""
+
+
+def test_the_jobs_of_an_event_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in the queue, one in the history, one nowhere; none that the log does not name."""
+    asked: list[list[str]] = []
+
+    def answer(ads: str) -> Callable[[list[str], str | None], bytes]:
+        def ask(jobs: list[str], schedd: str | None) -> bytes:
+            asked.append(jobs)
+            return ads.encode()
+
+        return ask
+
+    others = [FULL.replace("ProcId = 3", f"ProcId = {proc}") for proc in (1, 2)]
+    monkeypatch.setattr(usage, "queued", answer(FULL))
+    monkeypatch.setattr(usage, "past", answer("\n".join(others)))
+    result = usage_command("--json", "-", ad=EVENT_LOG)
+    assert [one["job"] for one in json.loads(result.stdout)] == ["12.1", "12.3"]
+    assert asked == [["12", "1234.0"], ["12.1", "1234.0"]]
+    assert result.stderr == "note: 1 of its jobs: neither in the queue nor in the history\n"
+
+
+def test_an_event_log_of_many_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a term of the question that the schedd is asked."""
+    first = EVENT_LOG.splitlines(keepends=True)[0]
+    log = "".join([first.replace("012.001", f"{n:03}.000") for n in range(1, 151)])
+    asked: list[str] = []
+
+    def past(jobs: list[str], schedd: str | None) -> bytes:
+        asked.extend(jobs)
+        return b""
+
+    monkeypatch.setattr(usage, "queued", lambda jobs, schedd: b"")
+    monkeypatch.setattr(usage, "past", past)
+    result = usage_command("-", ad=log)
+    assert asked == [f"{n}.0" for n in range(51, 151)]
+    assert "of the 150 clusters in - the last 100 are shown" in result.stderr
+
+
+def test_an_event_log_without_jobs() -> None:
+    log = "035 (013.-01.-01) 2026-11-23 08:33:01 Cluster submitted from host: <127.0.0.1>\n...\n"
+    result = usage_command("-", ad=log)
+    assert result.stderr == "condor_ledge usage: -: there is no job in this log yet\n"
 
 
 @pytest.mark.parametrize(
@@ -450,7 +595,7 @@ def test_print_formats(file: str) -> None:
     assert told["CPU %"] == pytest.approx(100 * 527.9 / 4800)
     assert told["PEAK"] == pytest.approx(2254857830 / 1048576)
     assert (told["ASKED"], told["READ"]) == (16384, pytest.approx(94208, rel=1e-3))
-    assert (told["TRACKING"], told["FIGURES"]) == ("cgroup", "LedgeUsage,final")
+    assert (told["TRACKING"], told["FIGURES"]) == ("cgroup", "LedgeUsage,exact")
 
 
 @pytest.mark.parametrize("file", ["usage.cpf", "history.cpf"])
@@ -477,4 +622,4 @@ def test_both_print_formats_have_the_same_columns() -> None:
 
 def test_print_formats_are_installed(installed: Path) -> None:
     share = installed.parents[2] / "share/condor-ledge"
-    assert sorted(path.name for path in share.iterdir()) == ["history.cpf", "usage.cpf"]
+    assert sorted(path.name for path in share.glob("*.cpf")) == ["history.cpf", "usage.cpf"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pwd
 import socket
 import time
 from pathlib import Path
@@ -18,8 +17,7 @@ AT_MOST_SECONDS = 2.0  # that ledged answers within, whatever anybody does
 
 
 def nobody() -> User:
-    entry = pwd.getpwnam("nobody")
-    return User(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    return User.named("nobody")
 
 
 def wait_until(happened: Callable[[], bool], what: str) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.cgroups import Slice
-from tests.kernel.ledged import SOCKET
-from tests.kernel.threats.attacker import FORGER, PYTHON, Attacker, nobody
+from tests.kernel.ledged import SOCKET, Ledged
+from tests.kernel.threats.attacker import FORGER, PYTHON, Attacker, nobody, wait_until
 
-VERBS = ["reserve", "launch", "settle", "status"]
+VERBS = ["reserve", "launch", "settle", "enter", "status", "jobs"]
+REFUSED = ["refused"] * 3
 
 pytestmark = pytest.mark.requires("root", "userns", "cgroup2")
 
@@ -20,20 +21,20 @@ pytestmark = pytest.mark.requires("root", "userns", "cgroup2")
 def test_any_user_may_connect_and_gets_nothing(attacker: Attacker) -> None:
     lines = attacker.forge("ask_from_child").splitlines()
     assert [line.partition(":")[0] for line in lines] == VERBS
-    assert [line.split()[1] for line in lines] == ["error", "refused", "refused", "error"]
-    assert all("a child of python3 and not of HTCondor's starter" in line for line in lines[:3])
-    assert "status is for root" in lines[3]
+    assert [line.split()[1] for line in lines] == ["error", *REFUSED, "error", "error"]
+    assert all("a child of python3 and not of HTCondor's starter" in line for line in lines[:4])
+    assert "status is for root" in lines[4] and "jobs is for root" in lines[5]
 
 
 def test_the_name_alone_makes_no_starter(attacker: Attacker) -> None:
     lines = attacker.forge("ask_from_child", "condor_starter").splitlines()
-    assert all("a child of condor_starter and not of HTCondor's" in line for line in lines[:3])
+    assert all("a child of condor_starter and not of HTCondor's" in line for line in lines[:4])
 
 
 def test_the_starter_s_child_outside_of_a_slice(attacker: Attacker, installed: Path) -> None:
     hook = Attacker(installed / "job_wrapper", attacker.execute, attacker.user, None)
     lines = hook.forge("ask_all").splitlines()
-    assert [line.split()[1] for line in lines] == ["done", "refused", "refused", "error"]
+    assert [line.split()[1] for line in lines] == ["done", *REFUSED, "error", "error"]
     assert all("outside of the slice" in line for line in lines[1:3])
 
 
@@ -45,7 +46,7 @@ def test_a_slice_that_belongs_to_another_user(attacker: Attacker, slice_: Slice)
 def test_a_job_asks_from_inside(attacker: Attacker) -> None:
     job = attacker.run(PYTHON, "-ISEc", FORGER, "ask_all")
     lines = job.check().decode().splitlines()
-    assert [line.split()[1] for line in lines] == ["error", "refused", "refused", "error"]
+    assert [line.split()[1] for line in lines] == ["error", *REFUSED, "error", "error"]
 
 
 def test_a_second_job_in_a_slice(attacker: Attacker) -> None:
@@ -101,3 +102,13 @@ def test_a_connection_of_a_dead_process_whose_pid_is_used_again() -> None:
 
 def test_another_version_of_the_protocol(attacker: Attacker) -> None:
     assert "version 9 of the protocol; ledged speaks 1" in attacker.forge("ask_with_version", "9")
+
+
+def test_a_group_that_goes_while_its_job_settles(attacker: Attacker, ledged: Ledged) -> None:
+    """HTCondor may kill the job in that moment: then what was read before is what there is."""
+    begin = len(ledged.lines())
+    process = attacker.attack("settle_while_the_group_goes")
+    process.wait()
+    assert process.output.startswith(b"refused"), process.output
+    words = f"the wrapper {process.pid} has gone without settling; sampled "
+    wait_until(lambda: any(words in line for line in ledged.lines()[begin:]), "nothing is read")

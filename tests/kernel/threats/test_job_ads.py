@@ -37,7 +37,8 @@ def policy(ledged: Ledged) -> Iterator[None]:
     def reload() -> None:
         begin = len(ledged.lines())
         ledged.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "the policy is that of" in str(ledged.lines()[begin:]), "no policy")
+        said = ("the policy is that of", f"there is no {ledged.policy}")
+        wait_until(lambda: any(word in str(ledged.lines()[begin:]) for word in said), "no policy")
 
     ledged.policy.write_text(POLICY)
     reload()

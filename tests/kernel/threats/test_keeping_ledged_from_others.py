@@ -12,11 +12,14 @@ from array import array
 
 import pytest
 
-from ledge.daemon.log import MOST_COMPLAINTS
-from ledge.daemon.server import Impatience
+from ledge.daemon.server import MOST_OF_A_USER, Impatience
+from ledge.log import MOST_COMPLAINTS
 from tests.kernel.cgroups import Slice
 from tests.kernel.ledged import Ledged
-from tests.kernel.threats.attacker import PYTHON, Attacker, assert_serving
+from tests.kernel.threats.attacker import PYTHON, Attacker, assert_serving, proc_status
+
+MOST_KB = 100_000  # more for one user's requests, some copies included
+IDLE_DESCRIPTORS = 40
 
 pytestmark = pytest.mark.requires("root", "userns", "cgroup2")
 
@@ -62,6 +65,15 @@ def test_a_user_cannot_push_others_out_of_the_log(attacker: Attacker, ledged: Le
     assert len(lines) <= 2 * (MOST_COMPLAINTS + 1)  # a minute may have ended meanwhile
 
 
+def test_nor_by_jobs_that_are_refused(attacker: Attacker, ledged: Ledged) -> None:
+    attacker.slice = None  # as a hook, of which each request is decided anew
+    begin = len(ledged.lines())
+    times = 4 * MOST_COMPLAINTS
+    assert attacker.forge("be_refused", str(times)).count("refused") >= times
+    lines = [line for line in ledged.lines()[begin:] if ": refused: " in line]
+    assert len(lines) <= 2 * MOST_COMPLAINTS
+
+
 NEST = """
 import os
 lines = open("/proc/self/mountinfo").read().splitlines()
@@ -104,3 +116,32 @@ def remove_nested(slice_: Slice) -> None:
 
 def test_many_control_groups_beside_the_scope(attacker: Attacker) -> None:
     assert "too many control groups" in attacker.forge("ask_beside_many_groups", "1000")
+
+
+CROWD = 1500
+
+
+@pytest.mark.parametrize("length", [4096, 1 << 20])
+def test_a_crowd_that_waits_for_decisions(
+    attacker: Attacker, ledged: Ledged, length: int
+) -> None:
+    """What has been sent as a whole, and is not answered, must not grow without end either."""
+    attacker.slice = None  # as a hook, of which each request is decided anew
+    before = resident_kb(ledged)
+    process = attacker.attack("crowd", str(CROWD), str(length))
+    highest = descriptors = 0
+    while not (process.directory / "sent").exists():
+        highest = max(highest, resident_kb(ledged))
+        descriptors = max(descriptors, len(os.listdir(f"/proc/{ledged.process.pid}/fd")))
+        time.sleep(0.01)
+    assert_serving()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert highest < before + MOST_KB
+    assert descriptors < 3 * MOST_OF_A_USER + IDLE_DESCRIPTORS
+
+
+def resident_kb(ledged: Ledged) -> int:
+    """The memory of ledged."""
+    lines = proc_status(ledged.process.pid).splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))

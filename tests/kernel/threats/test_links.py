@@ -15,6 +15,7 @@ from typing import Callable
 import pytest
 
 from ledge.kernel import mounts, syscalls
+from ledge.kernel.overlay import Overlay
 from tests.kernel.threats.attacker import Attacker
 
 ATTEMPTS = 2000  # of a race; half of them meet the link
@@ -99,7 +100,7 @@ def in_a_mount_namespace(action: Callable[[], object]) -> int:
     return os.WEXITSTATUS(os.waitpid(pid, 0)[1])
 
 
-@pytest.mark.parametrize("kind", ["tmpfs", "private", "bind"])
+@pytest.mark.parametrize("kind", ["tmpfs", "private", "bind", "overlay"])
 @pytest.mark.parametrize("where", ["link", "link/below"])
 def test_no_mount_through_a_link(tmp_path: Path, kind: str, where: str) -> None:
     (tmp_path / "elsewhere/below").mkdir(parents=True)
@@ -109,5 +110,19 @@ def test_no_mount_through_a_link(tmp_path: Path, kind: str, where: str) -> None:
         "tmpfs": mounts.Tmpfs(target, of_root=True),
         "private": mounts.PrivateDirectory(target, mounts.Kept(other, other), b"backing"),
         "bind": mounts.Bind(b"/usr", target, read_only=True),
+        "overlay": Overlay(b"/srv", target, mounts.Kept(other, other), b"backing"),
+    }
+    assert in_a_mount_namespace(operations[kind].execute) == errno.ELOOP
+
+
+@pytest.mark.parametrize("kind", ["bind", "overlay"])
+@pytest.mark.parametrize("where", ["link", "link/below"])
+def test_nothing_is_mounted_that_a_link_leads_to(tmp_path: Path, kind: str, where: str) -> None:
+    (tmp_path / "elsewhere/below").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("elsewhere")
+    source, other = os.fsencode(tmp_path / where), os.fsencode(tmp_path)
+    operations: dict[str, mounts.Operation] = {
+        "bind": mounts.Bind(source, b"/mnt", read_only=True),
+        "overlay": Overlay(source, b"/mnt", mounts.Kept(other, other), b"backing"),
     }
     assert in_a_mount_namespace(operations[kind].execute) == errno.ELOOP

@@ -216,8 +216,10 @@ def _() -> str:
 def _() -> str:
     slot = os.environ.get("_CONDOR_SLOT", "slot1_1")
     host = socket.gethostname()
-    names = [f"_var_lib_condor_execute_{slot}@{name}.slice" for name in (host, "127-0-0-1.pool")]
-    paths = [f"{CGROUPS}/{JOBS}/{name}/pids.max" for name in names]
+    names = [f"_var_lib_condor_execute_{slot}@{name}" for name in (host, "127-0-0-1.pool")]
+    # The second is what HTCondor before 24.8 calls it.
+    of_versions = [form.format(name) for name in names for form in ("{}.slice", "condor{}")]
+    paths = [f"{CGROUPS}/{JOBS}/{name}/pids.max" for name in of_versions]
     answers = [write_one(path, "max") for path in [*paths, f"{CGROUPS}/../pids.max"]]
     if any(answer.startswith("written") for answer in answers):
         return "LIFTED: " + ", ".join(answers)
@@ -269,7 +271,7 @@ def _() -> str:
     place = tempfile.mkdtemp(dir="/tmp")
     mount("none", place, "cgroup2")
     names = os.listdir(place)
-    if "job" in names or any(name.endswith(".slice") for name in names):
+    if "job" in names or any(name.endswith(".slice") or "_slot" in name for name in names):
         return f"LIFTED: {names}"
     children = [name for name in names if os.path.isdir(f"{place}/{name}")]
     answers = [write_one(f"{place}/{name}", text) for name, text in LOOSER.items()]

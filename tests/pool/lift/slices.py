@@ -41,9 +41,9 @@ def slices_by_directory() -> dict[str, Path]:
             directory, group = os.readlink(f"/proc/{pid}/cwd"), group_of(pid)
         except OSError:
             continue
-        path, slice_, _ = group.partition(".slice/ledge-")
-        if slice_:
-            found[directory] = Path(f"/sys/fs/cgroup{path}.slice")
+        path, leaf, _ = group.partition("/ledge-")
+        if leaf:
+            found[directory] = Path(f"/sys/fs/cgroup{path}")
     return found
 
 
