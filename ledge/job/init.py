@@ -167,7 +167,7 @@ def be_init(launch: Launch, report_fd: int, monitor: int) -> None:
     if not has_groups:
         import ledge.job.waited_for  # before a mount could hide it
     job = _start_job(launch, logical_io, report_fd)
-    _become_init((report_fd, *logical_io.fds))
+    _let_go((report_fd, *logical_io.fds))
     report.tell_ended(report_fd, _reap_until_end(job, monitor, report_fd), job)
     whole = end_the_rest()
     counted = logical_io.read()
@@ -204,6 +204,7 @@ def _start_job(launch: Launch, logical_io: LogicalIo, report_fd: int) -> int:
     bear = _into_leaf if launch.leaf else _beside
     job = bear(launch, go, start, report_fd)
     logical_io.begin()
+    _become_unreadable()
     report.tell_started(report_fd)
     posix.write(start, b"\n")
     posix.close(start)
@@ -301,12 +302,16 @@ def _enter_working_directory() -> None:
         pass
 
 
-def _become_init(keep: tuple[int, ...]) -> None:
-    """Let go of all that is the job's, and be no way to anything: not readable, not traceable."""
+def _become_unreadable() -> None:
+    """Be no way to anything, before the job's first instruction: not readable, not traceable."""
     syscalls.prctl(syscalls.PR_SET_NAME, b"ledge_init\0")
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+
+
+def _let_go(keep: tuple[int, ...]) -> None:
+    """Close and leave all that is the job's."""
     posix.chdir("/")
     release_descriptors(keep)
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
 def _reap_until_end(job: int, monitor: int, report_fd: int) -> int:

@@ -19,6 +19,7 @@ NAME = "card"
 OWN_4, OWN_6 = "10.9.0.1", "fd09::1"
 BEYOND_4, BEYOND_6 = "10.9.0.2", "fd09::2"
 PORT, PORT_BEYOND = 7000, 7001
+_PORT_OF_NOBODY = 7002
 HEADER_4, HEADER_6, TCP_HEADER = 20, 40, 32  # bytes; TCP's with timestamps
 _MAC, _MAC_BEYOND = "02:00:00:00:00:01", "02:00:00:00:00:02"
 _TUNSETIFF = 0x400454CA
@@ -50,6 +51,7 @@ class Card:
 
     def connect(self) -> int:
         """Connect to PORT as soon as somebody listens; how many packets that took."""
+        self._wait_until_up()
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             assert time.monotonic() < deadline
@@ -73,9 +75,18 @@ class Card:
         self._send(_RST | _ACK)
         os.close(self._fd)
 
-    def _send(self, flags: int, data: bytes = b"", segment: int = 0) -> None:
+    def _wait_until_up(self) -> None:
+        """Knock where nobody listens, for what comes before there are routes is lost."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            assert time.monotonic() < deadline
+            self._send(_SYN, port=_PORT_OF_NOBODY)
+            if self._is_answered(_PORT_OF_NOBODY, 0.1):
+                return
+
+    def _send(self, flags: int, data: bytes = b"", segment: int = 0, port: int = PORT) -> None:
         numbers = (self._next, self._expected)
-        tcp = struct.pack("!HHIIBBHHH", PORT_BEYOND, PORT, *numbers, 0x80, flags, 65535, 0, 0)
+        tcp = struct.pack("!HHIIBBHHH", PORT_BEYOND, port, *numbers, 0x80, flags, 65535, 0, 0)
         tcp += struct.pack("!BBBBII", 1, 1, 8, 10, 1, 0)  # two NOPs, timestamps
         frame = self._headers(len(tcp) + len(data)) + tcp + data
         before_tcp = len(frame) - len(tcp) - len(data)
@@ -98,16 +109,32 @@ class Card:
         without = fixed + b"".join(addresses)
         return macs + b"\x08\x00" + without[:10] + _checksum(without) + without[12:]
 
+    def _is_answered(self, port: int, seconds: float) -> bool:
+        """Whether a TCP packet from the port comes out in that time."""
+        deadline = time.monotonic() + seconds
+        while select.select([self._fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            packet = self._receive()
+            if packet is not None and packet[0] == port:
+                return True
+        return False
+
     def _answer(self) -> tuple[int, int]:
-        """Flags and sequence number of the next TCP packet that comes out."""
-        type_, at, header = (0x0800, 9, HEADER_4) if self.version == 4 else (0x86DD, 6, HEADER_6)
+        """Flags and sequence number of the next TCP packet that comes out of PORT."""
         while True:
             assert select.select([self._fd], [], [], PATIENCE_SECONDS)[0]
-            frame = os.read(self._fd, 65536)[_VNET_HDR.size :]
-            packet = frame[14:]
-            if frame[12:14] == struct.pack("!H", type_) and packet[at] == socket.IPPROTO_TCP:
-                number, _, _, flags = struct.unpack_from("!IIBB", packet, header + 4)
-                return flags, number
+            packet = self._receive()
+            if packet is not None and packet[0] == PORT:
+                return packet[1:]
+
+    def _receive(self) -> tuple[int, int, int] | None:
+        """Port, flags and sequence number of the next packet; None if it is none of TCP's."""
+        type_, at, header = (0x0800, 9, HEADER_4) if self.version == 4 else (0x86DD, 6, HEADER_6)
+        frame = os.read(self._fd, 65536)[_VNET_HDR.size :]
+        packet = frame[14:]
+        if frame[12:14] != struct.pack("!H", type_) or packet[at] != socket.IPPROTO_TCP:
+            return None
+        port, _, number, _, _, flags = struct.unpack_from("!HHIIBB", packet, header)
+        return port, flags, number
 
 
 def _checksum(header: bytes) -> bytes:
