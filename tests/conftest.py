@@ -27,6 +27,8 @@ from tests.installed import install, uninstall
 from tests.kernel import cgroups
 
 NO_SKIP = bool(os.environ.get("CONDOR_LEDGE_NO_SKIP"))
+FAILURES = os.environ.get("CONDOR_LEDGE_FAILURES", "")
+_failures: set[str] = set()
 
 
 def _succeeds(*command: str) -> bool:
@@ -204,6 +206,14 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
         report.outcome = "failed"
         report.longrepr = f"skipped, but CONDOR_LEDGE_NO_SKIP is set: {_reason(report.longrepr)}"
     return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """For tests/run, which has a test that failed once run alone."""
+    if FAILURES and report.failed and report.nodeid not in _failures:
+        _failures.add(report.nodeid)
+        with open(FAILURES, "a", encoding="utf-8") as file:
+            file.write(report.nodeid + "\n")
 
 
 def _reason(longrepr: object) -> str:
