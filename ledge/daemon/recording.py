@@ -16,11 +16,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Callable
 
+from ledge.daemon.changes import Change, Changes
 from ledge.daemon.peer import Job
 from ledge.daemon.sampling import Sample
 from ledge.daemon.server import Server
+from ledge.kernel.inotify import IN_MOVED_TO
 from ledge.kernel.pid_namespaces import pids
 from ledge.kernel.proc import start_time
 from ledge.log import Log
@@ -48,7 +51,8 @@ _OF_THE_START = (
     "Version", "Isolation", "Mounts", "Network", "NetworkAddress", "NetworkPorts",
     "NetworkReason", "Enforced", "NotEnforced",
 )  # fmt: skip
-# A starter reads within moments of the job's end, unless its access point is down.
+# Where inotify cannot be had: a starter reads within moments of the job's end, unless its access
+# point is down.
 _LOOKS_AT_FIRST = 100
 _AT_FIRST_SECONDS = 0.02
 _KEEPING_SECONDS = 2.0
@@ -78,7 +82,12 @@ class Recording:
         self.counts = {"in_time": 0, "too_late": 0, "not_written": 0}
         self._patience = PATIENCE_SECONDS
         self._dropped = 0
-        self._kept: dict[tuple[int, int], UpdateAd] = {}  # by their directories
+        # Both by their directories.
+        self._kept: dict[tuple[int, int], UpdateAd] = {}
+        self._watched: dict[tuple[int, int], tuple[UpdateAd, Change]] = {}
+        self._changes = Changes(log)
+        if by_starter:
+            self._changes.attach(server)
 
     def begin(
         self, job: Job, uid: int, attributes: Attributes | None, starts: Starts | None = None
@@ -122,8 +131,25 @@ class Recording:
         return {"by_starter": self.by_starter, "dropped": dropped, **self.counts}
 
     def take_over(self, update_ad: UpdateAd) -> None:
-        """Another start of the same starter's job writes there now."""
+        """Keep what is written there from now on, whatever the startd puts in its place.
+
+        Another start of the same starter's job may have written there before.
+        """
         self._kept.pop(update_ad.directory, None)
+        self._unwatch(update_ad.directory)
+        written = partial(self._written_anew, update_ad)
+        try:
+            change = self._changes.begin(update_ad.fd, ".", written, IN_MOVED_TO)
+        except FileNotFoundError:
+            return  # the starter has ended in this moment
+        if change is not None:
+            self._watched[update_ad.directory] = update_ad, change
+
+    def let_go(self, update_ad: UpdateAd) -> None:
+        """Write there no more, and close it."""
+        if self._is_watched(update_ad):
+            self._unwatch(update_ad.directory)
+        update_ad.close()
 
     def keep(self, update_ad: UpdateAd) -> None:
         """See that the last figures stay there while the starter lives, and close it then.
@@ -135,21 +161,36 @@ class Recording:
 
     def _look_after(self, update_ad: UpdateAd, looks: int) -> None:
         if self._kept.get(update_ad.directory) is not update_ad:
-            update_ad.close()
-            return
-        try:
-            lives = update_ad.mend()
-        except FileNotFoundError:  # it has ended in this moment
-            lives = False
-        except OSError as error:
-            self.note_failure(error)
-            lives = False
-        if lives:
-            pause = _AT_FIRST_SECONDS if looks < _LOOKS_AT_FIRST else _KEEPING_SECONDS
+            self.let_go(update_ad)
+        elif self._put_back(update_ad):
+            often = looks < _LOOKS_AT_FIRST and not self._is_watched(update_ad)
+            pause = _AT_FIRST_SECONDS if often else _KEEPING_SECONDS
             self.server.later(pause, lambda: self._look_after(update_ad, looks + 1))
         else:
             del self._kept[update_ad.directory]
-            update_ad.close()
+            self.let_go(update_ad)
+
+    def _written_anew(self, update_ad: UpdateAd) -> None:
+        self._put_back(update_ad)
+
+    def _put_back(self, update_ad: UpdateAd) -> bool:
+        """The startd may have written; False if there is nobody left to read it."""
+        try:
+            return update_ad.mend()
+        except FileNotFoundError:  # the starter has ended in this moment
+            return False
+        except OSError as error:
+            self.note_failure(error)
+            return False
+
+    def _is_watched(self, update_ad: UpdateAd) -> bool:
+        watched = self._watched.get(update_ad.directory)
+        return watched is not None and watched[0] is update_ad
+
+    def _unwatch(self, directory: tuple[int, int]) -> None:
+        watched = self._watched.pop(directory, None)
+        if watched is not None:
+            self._changes.end(watched[1])
 
     def when_recorded(self, key: str, action: Callable[[], None]) -> None:
         """Call `action` when a job's last figures have left the spool, or it takes too long."""
@@ -303,7 +344,7 @@ class JobRecord:
     def close(self) -> None:
         """Let go of the starter's directory."""
         if self.update_ad is not None:
-            self.update_ad.close()
+            self.recording.let_go(self.update_ad)
             self.update_ad = None
             self._write_due = math.inf
 

@@ -5,8 +5,8 @@ tells the shadow those attributes of it that its configuration names as a resour
 each update and with the last one; the shadow takes every attribute whose name ends in "Usage"
 (HTCondor's src/condor_starter.V6.1/jic_shadow.cpp publishStartdUpdates,
 src/condor_shadow.V6.1/remoteresource.cpp updateFromStarter). LedgeUsage is added here to what the
-startd wrote. The startd writes it anew now and then, without LedgeUsage; the next sample puts it
-back.
+startd wrote. The startd writes it anew now and then, without LedgeUsage, and it is put back
+(ledge/daemon/recording.py).
 
 From HTCondor 25.4 on (STARTER_NESTED_SCRATCH) the file is in a directory of HTCondor's own user;
 where it is in one of the job's, a job could write it too, and nothing is written.

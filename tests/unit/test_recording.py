@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import time
 from collections.abc import Iterator
@@ -27,10 +28,19 @@ KEY = job_key(1, 1)
 
 
 class Timers(Server):
-    """The server's timers alone, run by hand."""
+    """The server's timers and descriptors alone, run by hand."""
 
     def __init__(self) -> None:
         self.waiting: list[Callable[[], None]] = []
+        self.watched: dict[int, Callable[[], None]] = {}
+
+    def watch(self, fd: int, action: Callable[[], None]) -> None:
+        self.watched[fd] = action
+
+    def listen(self) -> None:
+        """One round of what the kernel has to tell."""
+        for fd in select.select(list(self.watched), [], [], 0)[0]:
+            self.watched[fd]()
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         self.waiting.append(action)
@@ -304,6 +314,42 @@ def test_only_what_has_changed_is_written(node: Node, monkeypatch: pytest.Monkey
     assert written == [(True, True), (True, True), (False, False), (True, True), (True, False)]
     assert "A = 1" in node.file.read_text() and "LedgeUsage" in node.file.read_text()
     job.close()
+
+
+def startd_writes(node: Node) -> None:
+    """As it does: a file of its own, renamed."""
+    node.file.with_suffix(".tmp").write_text("A = 1\n")
+    node.file.with_suffix(".tmp").rename(node.file)
+
+
+def test_what_the_startd_takes_away_is_put_back_at_once(node: Node) -> None:
+    node.sample.take()
+    job = node.job()
+    job.running(node.sample)
+    for reading in ("running", "exact"):
+        if reading == "exact":
+            job.settled(Usage("cgroup"), True, node.end)
+        startd_writes(node)
+        node.timers.listen()
+        assert "A = 1" in node.file.read_text()
+        assert f'Reading = "{reading}"' in node.file.read_text()
+        node.timers.listen()  # what ledged itself has written
+
+
+def test_of_two_starts_the_later_is_put_back(node: Node) -> None:
+    first, second = node.job(), node.job()
+    first.settled(Usage("cgroup"), False, node.end)
+    second.settled(Usage("cgroup"), True, node.end)
+    third = node.job()
+    for _ in range(2):
+        startd_writes(node)
+        node.timers.run_out()  # the first's last look
+        node.timers.listen()
+    assert "LedgeUsage" not in node.file.read_text()  # the third has nothing to say yet
+    third.settled(Usage("cgroup"), True, node.end)
+    startd_writes(node)
+    node.timers.listen()
+    assert 'Reading = "exact"' in node.file.read_text()
 
 
 def test_the_starts_of_a_job_are_added_up(node: Node) -> None:
