@@ -17,6 +17,7 @@ from ledge.client import SOCKET
 from ledge.daemon.advertisement import Advertisement
 from ledge.daemon.decider import Decider
 from ledge.daemon.hardening import harden
+from ledge.daemon.leftovers import Leftovers
 from ledge.daemon.networks import PrivateNetworks
 from ledge.daemon.recording import Recording
 from ledge.daemon.requests import Requests
@@ -78,6 +79,9 @@ def serve(arguments: list[str], order_socket: _socket.socket) -> None:
     server.watch(signals, watch.signalled)
     if traffic.problem:
         log.write(f"network traffic is not counted: {traffic.problem}")
+    leftovers = Leftovers(traffic, log, requests.running)
+    leftovers.attach(server)
+    leftovers.begin(options.base_cgroup)  # with rights that ledged gives up now
     if not harden(counts_traffic=not traffic.problem):
         log.write("system calls are not filtered: unknown numbers on this architecture")
     requests.adopt()

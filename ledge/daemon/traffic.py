@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import ip_network
 
 from ledge.kernel.cgroup2 import Cgroup
@@ -73,6 +74,12 @@ class NodeTraffic:
             except NetworkError as error:
                 problem = str(error)
         return JobTraffic(self._counters, slice_, problem)
+
+    def end(self, slice_: Cgroup) -> None:
+        """Count for a slice no more that nobody is in."""
+        if self._counters is not None:
+            with suppress(NetworkError):  # it goes with the slice at the latest
+                self._counters.detach(slice_.fd)
 
     def of(self, slice_: Cgroup) -> JobTraffic:
         """The traffic of a job that another ledged has begun to count, if it has."""

@@ -20,7 +20,10 @@ _PROG_LOAD = 5
 _OBJ_PIN = 6
 _OBJ_GET = 7
 _PROG_ATTACH = 8
+_PROG_DETACH = 9
+_PROG_GET_FD_BY_ID = 13
 _OBJ_GET_INFO_BY_FD = 15
+_PROG_QUERY = 16
 
 MAP_TYPE_CGROUP_STORAGE = 19
 PROG_TYPE_CGROUP_SKB = 8
@@ -33,6 +36,8 @@ _NAME_BYTES = 16  # BPF_OBJ_NAME_LEN, the zero byte at the end included
 _LOG_BYTES = 1 << 16
 _LOAD_ATTEMPTS = 5
 _INFO_BYTES = 80
+_NAME_AT = 64  # in struct bpf_prog_info
+_MOST_PROGRAMS = 64  # BPF_CGROUP_MAX_PROGS
 
 
 class RejectedProgramError(OSError):
@@ -111,6 +116,34 @@ def prog_attach(cgroup_fd: int, prog_fd: int, attach_type: int) -> None:
     Other programs there go on as they did. EINVAL if this one is there already.
     """
     _bpf(_PROG_ATTACH, struct.pack("4I", cgroup_fd, prog_fd, attach_type, _F_ALLOW_MULTI))
+
+
+def prog_detach(cgroup_fd: int, prog_fd: int, attach_type: int) -> None:
+    """BPF_PROG_DETACH. ENOENT if it is not there."""
+    _bpf(_PROG_DETACH, struct.pack("4I", cgroup_fd, prog_fd, attach_type, 0))
+
+
+def progs_attached(cgroup_fd: int, attach_type: int) -> list[int]:
+    """BPF_PROG_QUERY: the ids of the programs that are attached to the group itself."""
+    ids = (ctypes.c_uint32 * _MOST_PROGRAMS)()
+    head = struct.pack("=4I", cgroup_fd, attach_type, 0, 0)
+    query = head + struct.pack("=QII", ctypes.addressof(ids), len(ids), 0)
+    union = ctypes.create_string_buffer(query, len(query))
+    syscalls.bpf(_PROG_QUERY, _address(union), len(union))
+    (count,) = struct.unpack_from("=I", union, len(head) + 8)
+    return ids[:count]
+
+
+def prog_get_fd_by_id(id_: int) -> int:
+    """BPF_PROG_GET_FD_BY_ID: a close-on-exec descriptor. It needs CAP_SYS_ADMIN."""
+    return _bpf(_PROG_GET_FD_BY_ID, struct.pack("3I", id_, 0, 0))
+
+
+def prog_name(prog_fd: int) -> str:
+    """BPF_OBJ_GET_INFO_BY_FD of a program: the name that it was loaded with."""
+    info = ctypes.create_string_buffer(_INFO_BYTES)
+    _bpf(_OBJ_GET_INFO_BY_FD, struct.pack("=IIQ", prog_fd, len(info), _address(info)))
+    return info.raw[_NAME_AT:].partition(b"\0")[0].decode("ascii", "replace")
 
 
 def obj_pin(path: bytes, fd: int) -> None:

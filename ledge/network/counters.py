@@ -52,9 +52,11 @@ from ledge.network.program import (
 
 PIN_DIRECTORY = "/sys/fs/bpf/condor-ledge"
 _MAP = "network"
+_NAMES = {bpf.CGROUP_INET_INGRESS: "ledge_received", bpf.CGROUP_INET_EGRESS: "ledge_sent"}
 # struct bpf_cgroup_storage_key: the inode of the group, and the direction.
 _KEY = struct.Struct("QI4x")
 _VALUE = struct.Struct(f"{2 * len(CLASSES)}Q")
+_NOTHING = bytes(VALUE_BYTES)
 _IDENTITY = struct.Struct(f"{IDENTITY_AT}xI4x")
 _MAP_INFO = bpf.MapInfo(bpf.MAP_TYPE_CGROUP_STORAGE, _KEY.size, VALUE_BYTES)
 _MAY_NOT = (
@@ -130,10 +132,28 @@ class NetworkCounters:
         cgroup = os.fstat(cgroup_fd).st_ino
         for direction, program in self._programs.items():
             # A program of an earlier ledged's is another one, and both would count.
-            if self._read(cgroup, direction) is None:
+            if self._read(cgroup, direction) is None or not self._is_attached(cgroup_fd, direction):
                 _attach(cgroup_fd, program, direction)
                 if identity:
                     self._identify(cgroup, direction, identity)
+
+    def detach(self, cgroup_fd: int) -> None:
+        """Count for a group no more; its figures, which the kernel keeps, are zero then.
+
+        Without CAP_SYS_ADMIN the programs of an earlier ledged stay. Raises NetworkError.
+        """
+        cgroup = os.fstat(cgroup_fd).st_ino
+        for direction, own in self._programs.items():
+            try:
+                with suppress(FileNotFoundError):
+                    bpf.prog_detach(cgroup_fd, own, direction)
+                for id_ in bpf.progs_attached(cgroup_fd, direction):
+                    _detach_ours(cgroup_fd, id_, direction)
+                with suppress(FileNotFoundError):  # it was never counted
+                    bpf.map_update_elem(self._map, _KEY.pack(cgroup, direction), _NOTHING)
+            except OSError as error:
+                if error.errno != EPERM:
+                    raise _error("cannot end counting for a group", error) from error
 
     def _identify(self, cgroup: int, direction: int, identity: int) -> None:
         """At once after the attachment: what has been counted meanwhile is lost."""
@@ -153,6 +173,13 @@ class NetworkCounters:
         """Let go of the descriptors; what is counted is counted on."""
         for fd in (self._map, *self._programs.values()):
             os.close(fd)
+
+    def _is_attached(self, cgroup_fd: int, direction: int) -> bool:
+        """Whether anything is attached to the group; where that cannot be asked, it is ours."""
+        try:
+            return bool(bpf.progs_attached(cgroup_fd, direction))
+        except OSError:
+            return True
 
     def _read(self, cgroup: int, direction: int) -> Traffic | None:
         key = _KEY.pack(cgroup, direction)
@@ -257,10 +284,9 @@ def _pinned_map(path: bytes) -> int | None:
 def _load(ingress: bool, prefixes: Sequence[Prefix], map_fd: int) -> int:
     """Raises NetworkError."""
     direction = bpf.CGROUP_INET_INGRESS if ingress else bpf.CGROUP_INET_EGRESS
-    name = "ledge_received" if ingress else "ledge_sent"
     program = counting_program(ingress, prefixes, map_fd)
     try:
-        return bpf.prog_load(bpf.PROG_TYPE_CGROUP_SKB, program, direction, name)
+        return bpf.prog_load(bpf.PROG_TYPE_CGROUP_SKB, program, direction, _NAMES[direction])
     except bpf.RejectedProgramError as error:
         problem = f"the kernel refuses the counting program: {error.log[-200:]}"
         raise NetworkError(problem, "Linux 5.14 or later", error.errno or 0) from error
@@ -283,6 +309,16 @@ def _attach(cgroup_fd: int, program: int, direction: int) -> None:
             remedy = "64 eBPF programs count or filter there already"
             raise NetworkError(problem, remedy, E2BIG) from error
         raise _error(problem, error) from error
+
+
+def _detach_ours(cgroup_fd: int, id_: int, direction: int) -> None:
+    """A program of an earlier ledged's. Raises OSError."""
+    program = bpf.prog_get_fd_by_id(id_)
+    try:
+        if bpf.prog_name(program) in _NAMES.values():
+            bpf.prog_detach(cgroup_fd, program, direction)
+    finally:
+        os.close(program)
 
 
 def _error(problem: str, error: OSError) -> NetworkError:

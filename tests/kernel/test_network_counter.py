@@ -336,6 +336,31 @@ def test_the_daemon_is_killed_and_another_one_goes_on(
     counters.close()
 
 
+def test_a_group_is_counted_no_more(network: Networks, job: Slice, pins: str) -> None:
+    """By the programs of this ledged, and of one before; somebody else's stay."""
+    earlier = NetworkCounters.open(PREFIXES, pins)
+    other = bpf.prog_load(
+        bpf.PROG_TYPE_CGROUP_SKB, assemble([move(R0, 1), leave()]), bpf.CGROUP_INET_EGRESS, "other"
+    )
+    fd = os.open(job.path, os.O_RDONLY | os.O_DIRECTORY)
+    for counters in (earlier, NetworkCounters.open(PREFIXES, pins)):
+        earlier.attach(fd)
+        send_in(job, network, 3)
+        both = of_class("loopback", Counted(3 * 1028, 3))
+        assert figures(earlier, job.path) == NetworkFigures(both, both)
+        counters.detach(fd)
+        assert figures(counters, job.path) == NetworkFigures(NOTHING, NOTHING)
+        for direction in (bpf.CGROUP_INET_INGRESS, bpf.CGROUP_INET_EGRESS):
+            assert bpf.progs_attached(fd, direction) == []
+    bpf.prog_attach(fd, other, bpf.CGROUP_INET_EGRESS)
+    counters.detach(fd)
+    assert len(bpf.progs_attached(fd, bpf.CGROUP_INET_EGRESS)) == 1
+    counters.close()
+    earlier.close()
+    os.close(other)
+    os.close(fd)
+
+
 def test_nothing_is_left_of_a_job(network: Networks, pins: str) -> None:
     counters = NetworkCounters.open(PREFIXES, pins)
     ended = [Slice(f"ledge-test-{os.getpid()}-{n}.slice", os.getuid()) for n in range(3)]

@@ -136,7 +136,7 @@ def test_a_daemon_is_counted_and_does_not_live_on(job: Job, plan: str) -> None:
     assert 8 * MIB <= figures["StorageWriteBytes"] < 9 * MIB
     assert figures["LogicalWriteBytes"] >= 8 * MIB
     assert "Incomplete" not in figures
-    assert "readings" in figures["Sampled"] and "Cpu" not in figures["Sampled"]
+    assert "reading" in figures["Sampled"] and "Cpu" not in figures["Sampled"]
     if plan == "bare":  # else it is the PID in the namespace
         assert not psutil.pid_exists(int((job.directory / "pid").read_text()))
 
