@@ -22,7 +22,7 @@ from ledge.log import Log
 from ledge.preflight.attempt import PreflightError
 from ledge.preflight.groups import htcondors_master
 
-INTERVAL_SECONDS = 60.0
+INTERVAL_SECONDS = 30.0
 _OWN_GROUP = b"ledge-"
 
 

@@ -38,9 +38,9 @@ COUNTED = (
     "/dev/shm",
     "/srv",
 )
-# A starter that was killed leaves its job's slice and directory to HTCondor's next look, with what
-# is in it: groups that were nobody's to remove any more, and the programs that counted for it.
-OF_HTCONDOR = re.compile(r"cgroup .*\.slice(/.*)?")
+# A starter that was killed leaves its job's slice to HTCondor's next job in the slot. ledged takes
+# its own out of it, but for the programs of an earlier ledged, which it has no right to any more.
+OF_HTCONDOR = re.compile(r"cgroup .*\.slice(/[^/]*\.scope)?")
 OF_SLICES = ("bpf program ledge_received", "bpf program ledge_sent")
 OF_OTHERS = re.compile(r"cgroup (?!.*/htcondor/).*")
 PLACES = "/srv/tree /srv/bound /srv/site"
