@@ -43,6 +43,7 @@ COUNTED = (
 OF_HTCONDOR = re.compile(r"cgroup .*\.slice(/[^/]*\.scope)?")
 OF_SLICES = ("bpf program ledge_received", "bpf program ledge_sent")
 OF_OTHERS = re.compile(r"cgroup (?!.*/htcondor/).*")
+RULES = "rule table inet condor_ledge {"
 PLACES = "/srv/tree /srv/bound /srv/site"
 PATIENCE_SECONDS = 90.0
 POLICY = f"""
@@ -120,6 +121,15 @@ def count(pool: Pool) -> Counter[str]:
     return Counter({name: told[name] for name in told if not OF_OTHERS.fullmatch(name)})
 
 
+def at_rest(pool: Pool) -> Counter[str]:
+    """When the rules for networks are there; ledged does not wait for them, and they stay."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while RULES not in (found := count(pool)):
+        assert time.monotonic() < deadline, "no rules for networks"
+        time.sleep(1)
+    return found
+
+
 def not_htcondor_s(found: list[str]) -> list[str]:
     slices = [name for name in found if OF_HTCONDOR.fullmatch(name)]
     return [one for one in found if one not in slices and not (slices and one in OF_SLICES)]
@@ -144,7 +154,7 @@ def counts(node: Pool) -> Counts:
     # One job has been there: HTCondor and condor-ledge have made what they keep.
     first = node.submit("executable = /bin/true\n")
     first.wait("terminated", PATIENCE_SECONDS)
-    before = count(node)
+    before = at_rest(node)
     submissions = [
         Submission(
             f'{DESCRIPTION}My.Kind = "{kind}"\nqueue {-(-JOBS // len(KINDS))}\n',
