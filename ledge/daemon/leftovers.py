@@ -13,7 +13,7 @@ from contextlib import closing, suppress
 
 from ledge.condor_versions import is_jobs_group
 from ledge.daemon.peer import PeerError, mount_point
-from ledge.daemon.running_job import RunningJob
+from ledge.daemon.running_job import RunningJob, is_group_name
 from ledge.daemon.server import Server
 from ledge.daemon.settlement import Settlement
 from ledge.daemon.traffic import NodeTraffic
@@ -23,7 +23,6 @@ from ledge.preflight.attempt import PreflightError
 from ledge.preflight.groups import htcondors_master
 
 INTERVAL_SECONDS = 30.0
-_OWN_GROUP = b"ledge-"
 
 
 class Leftovers:
@@ -52,29 +51,30 @@ class Leftovers:
         Programs of an earlier ledged's are taken away with CAP_SYS_ADMIN alone. No job runs yet
         that ledged knows.
         """
-        try:
+        with suppress(PreflightError, OSError):  # HTCondor does not run: there are no slices yet
             with open(f"/proc/{htcondors_master()}/cgroup", "rb") as groups:
-                names = (own_path(groups.read()) or b"").strip(b"/").split(b"/")
+                names = [name for name in (own_path(groups.read()) or b"").split(b"/") if name]
             # HTCondor makes it below the master's group, or below one above that.
             for depth in range(len(names) + 1) if base else ():
                 self._above.add(b"/" + b"/".join([*names[:depth], os.fsencode(base)]))
-            self._sweep(at_once=True)
-        except (PreflightError, PeerError):
-            pass  # without HTCondor, or without cgroup2, there are no slices
-        except OSError as error:
-            self._failed(error)
+        self._look(at_once=True)
 
     def _round(self) -> None:
         self.server.later(INTERVAL_SECONDS, self._round)
-        try:
-            for running in list(self.running.values())[:1]:  # they are all in the same
+        for running in list(self.running.values())[:1]:  # they are all in the same
+            with suppress(OSError):  # its wrapper has just gone
                 self._above.add(running.cgroup().rpartition(b"/")[0].rpartition(b"/")[0])
-            if self._above:
-                self._sweep()
-        except OSError as error:
-            self._failed(error)
+        self._look()
 
-    def _sweep(self, at_once: bool = False) -> None:
+    def _look(self, at_once: bool = False) -> None:
+        try:
+            self._sweep(at_once)
+        except PeerError:
+            pass  # no cgroup2 on this node
+        except OSError as error:
+            self.log.write(f"what killed jobs have left stays where it is: {error.strerror}")
+
+    def _sweep(self, at_once: bool) -> None:
         """What has been empty at the last round, too: of a job that just ended figures are read."""
         mounted = mount_point()
         empty = set()
@@ -90,16 +90,13 @@ class Leftovers:
         self._empty = empty
 
     def _clear(self, slice_: Cgroup, name: bytes) -> None:
-        groups = [one for one in map(os.fsencode, os.listdir(slice_.fd)) if _is_ours(one)]
+        groups = [one for one in map(os.fsencode, os.listdir(slice_.fd)) if is_group_name(one)]
         for group in groups:
             with closing(Settlement(slice_, group)) as settlement:
                 settlement.remove()
         self.traffic.end(slice_)
         if groups:
             self.log.write(f"removed from {name.decode()}: {b', '.join(groups).decode()}")
-
-    def _failed(self, error: OSError) -> None:
-        self.log.write(f"what killed jobs have left stays where it is: {error.strerror}")
 
 
 def _slices(paths: Iterable[bytes]) -> Iterator[tuple[Cgroup, bytes]]:
@@ -112,7 +109,3 @@ def _slices(paths: Iterable[bytes]) -> Iterator[tuple[Cgroup, bytes]]:
                     if is_jobs_group(name):
                         with closing(Cgroup.open(name, above.fd)) as slice_:
                             yield slice_, name
-
-
-def _is_ours(name: bytes) -> bool:
-    return name.startswith(_OWN_GROUP) and name[len(_OWN_GROUP) :].isdigit()

@@ -12,6 +12,8 @@ from ledge.daemon.settlement import Settlement
 from ledge.daemon.traffic import JobTraffic
 from ledge.kernel.cgroup2 import Cgroup
 
+_GROUP = b"ledge-"
+
 
 class RunningJob(Process):
     """Its wrapper, as a process; `slice` is the job's, `name` that of the group in it.
@@ -72,4 +74,9 @@ class RunningJob(Process):
 
 def group_name(wrapper: int) -> bytes:
     """The name of a job's own group in its slice, by the PID of its wrapper as ledged sees it."""
-    return b"ledge-%d" % wrapper
+    return _GROUP + b"%d" % wrapper
+
+
+def is_group_name(name: bytes) -> bool:
+    """Whether a group of that name in a slice is a job's own."""
+    return name.startswith(_GROUP) and name[len(_GROUP) :].isdigit()

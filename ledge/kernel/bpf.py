@@ -141,9 +141,7 @@ def prog_get_fd_by_id(id_: int) -> int:
 
 def prog_name(prog_fd: int) -> str:
     """BPF_OBJ_GET_INFO_BY_FD of a program: the name that it was loaded with."""
-    info = ctypes.create_string_buffer(_INFO_BYTES)
-    _bpf(_OBJ_GET_INFO_BY_FD, struct.pack("=IIQ", prog_fd, len(info), _address(info)))
-    return info.raw[_NAME_AT:].partition(b"\0")[0].decode("ascii", "replace")
+    return _info(prog_fd)[_NAME_AT:].partition(b"\0")[0].decode("ascii", "replace")
 
 
 def obj_pin(path: bytes, fd: int) -> None:
@@ -161,10 +159,14 @@ def obj_get(path: bytes) -> int:
 def map_info(map_fd: int) -> MapInfo:
     """BPF_OBJ_GET_INFO_BY_FD of a map."""
     # struct bpf_map_info: type, id, key_size, value_size, max_entries, …
-    info = ctypes.create_string_buffer(_INFO_BYTES)
-    _bpf(_OBJ_GET_INFO_BY_FD, struct.pack("=IIQ", map_fd, len(info), _address(info)))
-    type_, _, key_size, value_size = struct.unpack_from("4I", info)
+    type_, _, key_size, value_size = struct.unpack_from("4I", _info(map_fd))
     return MapInfo(type_, key_size, value_size)
+
+
+def _info(fd: int) -> bytes:
+    info = ctypes.create_string_buffer(_INFO_BYTES)
+    _bpf(_OBJ_GET_INFO_BY_FD, struct.pack("=IIQ", fd, len(info), _address(info)))
+    return info.raw
 
 
 def _load(
